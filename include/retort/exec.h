@@ -1,0 +1,86 @@
+/* Running graphs: backends, tensors, plans.
+ *
+ * prepare may allocate, choose algorithms by timing, and fail; run may do none of these. A prepared rt_exec owns one
+ * arena for all intermediate values, so a step cannot run out of memory in hour nine.
+ *
+ *     rt_backend *be;  rt_backend_open("cpu", &(rt_backend_opts){.threads = 2}, &be);
+ *     rt_tensor *tx;   rt_tensor_create(be, RT_SHAPE(RT_F32, 32, 784), &tx);
+ *     rt_bind in[]  = {{x, tx}, {w, tw}, {q, tq}};
+ *     rt_bind out[] = {{w_new, tw}, {loss, tl}};       // an output may overwrite an input tensor: state update in place
+ *     rt_exec *ex;     rt_exec_prepare(be, g, in, 3, out, 2, NULL, &ex);
+ *     rt_tensor_write(tx, host, bytes);  rt_exec_run(ex);  rt_tensor_read(tl, &loss, sizeof loss);
+ *
+ * The graph may be destroyed after rt_exec_prepare. Tensors are shared between execs by binding them (train and
+ * evaluation step share theta); they are borrowed by the exec and must outlive it.
+ */
+#ifndef RETORT_EXEC_H
+#define RETORT_EXEC_H
+
+#include "retort/graph.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct rt_backend rt_backend;
+typedef struct rt_tensor rt_tensor;
+typedef struct rt_exec rt_exec;
+
+typedef struct rt_backend_opts {
+    int threads;      /* 0: all cores this process may use */
+    bool strict;      /* fixed reduction orders, no timing-dependent algorithm choice: same bits on every run */
+    int device_index; /* cuda */
+    const char *algo_cache; /* file that keeps algorithm choices across runs (so that a resumed run repeats them) or NULL */
+} rt_backend_opts;
+
+/* name: "ref" (float64 definition), "cpu" (oneDNN + OpenMP), "cuda". RT_ERR_UNSUPPORTED with a reason when absent. */
+RT_API rt_status rt_backend_open(const char *name, const rt_backend_opts *o, rt_backend **out);
+RT_API void rt_backend_close(rt_backend *be);
+RT_API const char *rt_backend_name(const rt_backend *be);
+RT_API const char *rt_backend_describe(const rt_backend *be); /* device, ISA, threads, library versions: one line */
+
+/* --- tensors ----------------------------------------------------------------------------------------------------- */
+RT_API rt_status rt_tensor_create(rt_backend *be, rt_shape s, rt_tensor **out); /* zero-filled */
+RT_API void rt_tensor_destroy(rt_tensor *t);
+RT_API const rt_shape *rt_tensor_shape(const rt_tensor *t);
+/* Host data is float (RT_F32) or int32_t (RT_I32); bytes must equal count * 4. ref converts to and from double. */
+RT_API rt_status rt_tensor_write(rt_tensor *t, const void *src, size_t bytes);
+RT_API rt_status rt_tensor_read(const rt_tensor *t, void *dst, size_t bytes);
+RT_API rt_status rt_tensor_write_f64(rt_tensor *t, const double *src, size_t count);
+RT_API rt_status rt_tensor_read_f64(const rt_tensor *t, double *dst, size_t count);
+/* Direct host storage (float or int32_t) on cpu; NULL on ref and cuda. Valid between runs. */
+RT_API void *rt_tensor_host(rt_tensor *t);
+
+/* --- plans ------------------------------------------------------------------------------------------------------- */
+typedef struct rt_bind {
+    rt_val v;
+    rt_tensor *t;
+} rt_bind;
+
+typedef struct rt_exec_opts {
+    bool poison;        /* tests: fill the arena with NaN before each run and put sentinels between values */
+    bool profile;       /* accumulate time per node */
+    bool plan_only;     /* do not allocate or time: rt_exec_stats works, rt_exec_run fails */
+} rt_exec_opts;
+
+typedef struct rt_exec_stats {
+    size_t arena_bytes;   /* one arena: peak of live intermediates, incl. alignment */
+    size_t scratch_bytes; /* shared scratch of kernels (part of the peak) */
+    size_t bound_bytes;   /* tensors bound as inputs and outputs, each counted once */
+    size_t naive_bytes;   /* sum of all intermediates, for comparison */
+    double flops, bytes;  /* per run, from the op rows */
+    int n_nodes, n_kernels;
+} rt_exec_stats;
+
+RT_API rt_status rt_exec_prepare(rt_backend *be, const rt_graph *g, const rt_bind *in, int n_in, const rt_bind *out,
+                                 int n_out, const rt_exec_opts *o, rt_exec **out_ex);
+RT_API void rt_exec_destroy(rt_exec *ex);
+RT_API rt_status rt_exec_run(rt_exec *ex);
+RT_API void rt_exec_get_stats(const rt_exec *ex, rt_exec_stats *out);
+/* Per-node table after runs with profile: op, shape, implementation name, ms, GF/s, GB/s. */
+RT_API rt_status rt_exec_profile_dump(const rt_exec *ex, FILE *f);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,91 @@
+/* Artefacts: folders that exist whole or not at all.
+ *
+ *   commit       files are written into `<path>.tmp`, each fsync'd; manifest.json (kind, input hashes, resolved config,
+ *                sizes, SHA-256s) comes last; then rename to `<path>` and fsync of the parent. A folder without a valid
+ *                manifest does not exist.
+ *   checkpoint   a numbered artefact under `<stage>.ckpt/`; the newest valid one wins; older ones are removed after.
+ *   lock         one writer per run directory (flock; names host and pid; a dead owner's lock is taken over).
+ *   ledger       what a stage cost; survives resume by summing segments.
+ */
+#ifndef RT_ARTEFACT_ARTEFACT_H
+#define RT_ARTEFACT_ARTEFACT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <jansson.h>
+
+#include "artefact/safetensors.h"
+#include "base/hash.h"
+#include "data/data.h"
+#include "retort/status.h"
+
+/* --- commit ------------------------------------------------------------------------------------------------------ */
+typedef struct rt_commit rt_commit;
+rt_status rt_commit_begin(const char *path, rt_commit **out);                  /* sweeps a stale .tmp first */
+const char *rt_commit_dir(const rt_commit *c);                                 /* write further files below here */
+rt_status rt_commit_file(rt_commit *c, const char *name, const void *p, size_t n); /* subfolders in name are created */
+/* manifest: borrowed object with the caller's fields ("kind", "inputs", "config", "classes", ...); "files" is added here
+ * for everything below the folder. Replaces an existing artefact at path atomically. c is destroyed, also on failure. */
+rt_status rt_commit_finish(rt_commit *c, const json_t *manifest);
+void rt_commit_abort(rt_commit *c);                                            /* accepts NULL */
+
+/* Opens a committed artefact: manifest parsed, kind checked, sizes checked (and SHA-256s when `deep`). RT_ERR_MISSING when
+ * there is none; RT_ERR_FORMAT when damaged. *manifest is owned (json_decref). */
+rt_status rt_artefact_open(const char *path, const char *kind, bool deep, json_t **manifest);
+/* True when path holds a committed artefact of this kind whose "inputs_hash" equals hash: the stage can be skipped. */
+bool rt_artefact_is_current(const char *path, const char *kind, const char *inputs_hash);
+
+/* --- checkpoints --------------------------------------------------------------------------------------------------- */
+/* Saves tensors and a small JSON state as step `step` under `<dir>`; keeps the newest `keep`. */
+rt_status rt_ckpt_save(const char *dir, uint64_t step, const rt_st_tensor *t, int64_t n, const json_t *state, int keep);
+/* Newest valid checkpoint whose state "inputs_hash" equals hash (NULL: any); RT_ERR_MISSING when there is none. */
+rt_status rt_ckpt_load(const char *dir, const char *inputs_hash, uint64_t *step, rt_st_file **tensors, json_t **state);
+rt_status rt_ckpt_clear(const char *dir);
+
+/* --- lock ---------------------------------------------------------------------------------------------------------- */
+typedef struct rt_lock rt_lock;
+rt_status rt_lock_take(const char *dir, rt_lock **out); /* RT_ERR_LOCKED names host and pid */
+void rt_lock_release(rt_lock *l);
+
+/* --- cost ledger (DESIGN 2.13) ------------------------------------------------------------------------------------- */
+typedef struct rt_cost_entry {
+    double wall_s, cpu_s, device_s;
+    double flops;                 /* from the op rows */
+    double images_decoded, images_seen;
+    double peak_host_bytes, peak_device_bytes;
+    double energy_j;              /* NaN: not measured */
+    double image_bytes, label_bytes;
+    int32_t segments;             /* 1 + number of resumes */
+} rt_cost_entry;
+typedef struct rt_ledger rt_ledger;
+rt_status rt_ledger_create(rt_ledger **out);
+void rt_ledger_destroy(rt_ledger *l);
+void rt_ledger_begin(rt_ledger *l);                             /* starts the clock of this segment */
+rt_cost_entry *rt_ledger_entry(rt_ledger *l);                   /* counters to add to */
+void rt_ledger_update(rt_ledger *l);                            /* brings wall, cpu, peaks up to now */
+json_t *rt_ledger_json(const rt_ledger *l);                     /* owned; goes into checkpoint state and manifest "cost" */
+rt_status rt_ledger_restore(rt_ledger *l, const json_t *saved); /* sums: earlier segments + this one */
+
+/* --- the one type for coresets and distilled sets ------------------------------------------------------------------ */
+/* On disk: images/<class>/<ipc index>.png (ImageFolder-loadable, lossless), set.safetensors ("images" f32 [n,h,w,3] in
+ * `space`, "labels" i64 [n], optional "soft_labels" f32 [n,classes]), index.csv (selections: key,label,rank,score),
+ * classes.txt, manifest.json. */
+typedef struct rt_set {
+    int64_t n;
+    int32_t h, w, ipc;
+    float *px;                    /* n*h*w*3, in normalised space (x = (p/255 - mean)/std) */
+    int32_t *label;               /* n, class-major order */
+    float *soft;                  /* n*classes or NULL */
+    char **key;                   /* source keys of a selection, NULL for synthetic images */
+    double *score;                /* of a selection or NULL */
+    rt_normalise norm;            /* the transform px lives under */
+    rt_classes classes;
+    char method[32];
+} rt_set;
+void rt_set_fini(rt_set *s);
+/* Writes the files of s into an open commit (not the manifest) and reports stored bytes. */
+rt_status rt_set_write(const rt_set *s, rt_commit *c, int64_t *image_bytes, int64_t *label_bytes);
+/* Reads a committed set; deep verifies checksums. manifest may be NULL, else owned. */
+rt_status rt_set_read(const char *path, bool deep, rt_set *out, json_t **manifest);
+
+#endif

@@ -1,0 +1,59 @@
+/* What a backend provides. Private to src/backend and src/exec.
+ *
+ * A kernel table has one entry per op; an entry without run means "unsupported", and prepare says so with op, shape and
+ * reason. There is no silent fallback to another backend. */
+#ifndef RT_BACKEND_BACKEND_H
+#define RT_BACKEND_BACKEND_H
+
+#include "ops/row.h"
+#include "retort/exec.h"
+
+/* Storage of one operand at run time. Addresses are fixed at prepare (capture needs that). */
+typedef struct rt_kernel_io {
+    const void *const *in;
+    void *const *out;
+    void *scratch; /* as booked in prepare; shared between kernels, contents undefined on entry */
+} rt_kernel_io;
+
+typedef struct rt_prepared {
+    const rt_node *node;     /* copy owned by the exec: the graph may be gone */
+    void *state;             /* the kernel's own: primitives, chosen algorithm */
+    size_t scratch_bytes;    /* booked by prepare */
+    const char *impl;        /* name of the chosen implementation, for profile and doctor; borrowed */
+} rt_prepared;
+
+typedef struct rt_kernel {
+    /* May be NULL (always supported). why: borrowed text. */
+    bool (*supports)(const rt_node *n, const char **why);
+    rt_status (*prepare)(rt_backend *be, rt_prepared *p); /* may be NULL; picks algorithm, books scratch */
+    rt_status (*run)(const rt_prepared *p, const rt_kernel_io *io); /* no allocation, no synchronisation */
+    void (*release)(rt_prepared *p); /* may be NULL */
+} rt_kernel;
+
+typedef struct rt_backend_vtable {
+    const char *name;
+    size_t real_bytes;       /* storage of one RT_F32 element: 8 on ref, 4 elsewhere */
+    bool host_memory;        /* rt_tensor_host works */
+    const rt_kernel *kernels; /* RT_OP_COUNT entries */
+    rt_status (*alloc)(rt_backend *be, size_t bytes, void **p); /* zeroed, 256-byte aligned */
+    void (*free)(rt_backend *be, void *p);
+    rt_status (*upload)(rt_backend *be, void *dst, const void *src, size_t bytes);
+    rt_status (*download)(rt_backend *be, void *dst, const void *src, size_t bytes);
+    rt_status (*fill)(rt_backend *be, void *dst, float value, size_t count); /* constants, at prepare */
+    rt_status (*begin_run)(rt_backend *be); /* optional */
+    rt_status (*end_run)(rt_backend *be);   /* optional: synchronise and surface device errors */
+    void (*close)(rt_backend *be);
+} rt_backend_vtable;
+
+struct rt_backend {
+    const rt_backend_vtable *vt;
+    rt_backend_opts opts;
+    char describe[256];
+    /* backend-private data follows in the implementing struct */
+};
+
+rt_status rt_ref_open(const rt_backend_opts *o, rt_backend **out);
+rt_status rt_cpu_open(const rt_backend_opts *o, rt_backend **out);
+rt_status rt_cuda_open(const rt_backend_opts *o, rt_backend **out); /* defined when built with CUDA */
+
+#endif

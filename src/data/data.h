@@ -1,0 +1,120 @@
+/* Data sets: where images come from, which class each belongs to, and how they reach a batch.
+ *
+ *   rt_dataset  an index over encoded samples: (shard, offset, length) + label + key. Cheap; holds no pixels.
+ *   rt_images   decoded uint8 NHWC pixels of one size, resident in memory. What CIFAR, small ImageNet subsets and every
+ *               condensed set become.
+ *   rt_loader   a stream of batches in a planned epoch order; from rt_images or straight from a rt_dataset.
+ *
+ * Class identity travels with all three: an ordered class list and its hash (DESIGN 2.11).
+ */
+#ifndef RT_DATA_DATA_H
+#define RT_DATA_DATA_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/hash.h"
+#include "retort/status.h"
+
+/* --- classes ----------------------------------------------------------------------------------------------------- */
+typedef struct rt_classes {
+    int32_t n;
+    char **name;             /* n owned strings; position is the label */
+    char hash[RT_HASH_HEX];  /* SHA-256 of the names, each followed by '\n' */
+} rt_classes;
+rt_status rt_classes_make(const char *const *names, int32_t n, rt_classes *out); /* copies; duplicate or empty names fail */
+rt_status rt_classes_read(const char *path, rt_classes *out);                    /* one name a line */
+rt_status rt_classes_copy(const rt_classes *in, rt_classes *out);
+void rt_classes_fini(rt_classes *c);
+/* RT_OK or RT_ERR_FORMAT naming the first differing classes and how many of n differ. a_name, b_name: what holds them. */
+rt_status rt_classes_check(const rt_classes *a, const char *a_name, const rt_classes *b, const char *b_name);
+
+/* --- policy for samples that cannot be decoded -------------------------------------------------------------------- */
+typedef enum rt_bad_policy { RT_BAD_FAIL = 0, RT_BAD_SKIP = 1 } rt_bad_policy;
+typedef struct rt_bad_sample {
+    char *key, *reason;
+} rt_bad_sample;
+typedef struct rt_bad_list {
+    rt_bad_policy policy;
+    double max_fraction;     /* of the samples tried; more is an error even under SKIP */
+    bool warnings_are_bad;   /* libjpeg warnings (truncated data) count as bad; default true */
+    rt_bad_sample *item;
+    int64_t n, cap;
+} rt_bad_list;
+void rt_bad_list_fini(rt_bad_list *b);
+
+/* --- data set ---------------------------------------------------------------------------------------------------- */
+typedef struct rt_dataset rt_dataset;
+typedef struct rt_data_source {
+    const char *kind;        /* "imagefolder" | "wds" | "cifar10" | "cifar100" */
+    const char *path;        /* folder, shard pattern with {a..b}, or folder/file prefix of CIFAR binaries; comma list */
+    const char *split;       /* "train" | "test" for CIFAR; else ignored */
+    const char *classes;     /* class list file, or NULL: folder names / CIFAR's own / "0".."n-1" */
+    const char *keys;        /* optional file with one key a line (may be .xz) */
+} rt_data_source;
+
+rt_status rt_dataset_open(const rt_data_source *src, rt_dataset **out);
+void rt_dataset_close(rt_dataset *d);
+int64_t rt_dataset_count(const rt_dataset *d);
+const rt_classes *rt_dataset_classes(const rt_dataset *d);
+int32_t rt_dataset_label(const rt_dataset *d, int64_t i);
+const char *rt_dataset_key(const rt_dataset *d, int64_t i);      /* borrowed */
+const char *rt_dataset_hash(const rt_dataset *d);                /* identity: source kind, keys, labels, sizes, classes */
+/* Encoded bytes (or raw CIFAR record pixels as decoded RGB): owned by the caller. Thread safe. */
+rt_status rt_dataset_read(const rt_dataset *d, int64_t i, void **bytes, size_t *n);
+
+/* --- pixels ------------------------------------------------------------------------------------------------------ */
+typedef struct rt_image {
+    int32_t h, w;            /* always 3 channels, RGB, interleaved, rows contiguous */
+    uint8_t *px;             /* owned */
+} rt_image;
+void rt_image_fini(rt_image *im);
+/* JPEG or PNG by magic bytes; CMYK as Pillow, grayscale replicated, EXIF orientation ignored; at most 64 Mpixel and
+ * 100 scans. n_warnings may be NULL. Decodes like Pillow: accurate integer IDCT, fancy upsampling. */
+rt_status rt_decode(const void *bytes, size_t n, const char *name, rt_image *out, int *n_warnings);
+typedef enum rt_filter { RT_BILINEAR = 1, RT_BICUBIC = 2 } rt_filter;
+/* Pillow's antialiased two-pass resize of the source box [x0,x0+bw) x [y0,y0+bh), bit for bit. */
+rt_status rt_resize(const rt_image *in, int x0, int y0, int bw, int bh, int h_out, int w_out, rt_filter f, uint8_t *out);
+rt_status rt_png_encode(const uint8_t *rgb, int32_t h, int32_t w, void **bytes, size_t *n); /* owned, deterministic */
+rt_status rt_jpeg_encode(const uint8_t *rgb, int32_t h, int32_t w, int quality, void **bytes, size_t *n); /* owned */
+
+/* How an encoded image becomes size x size pixels. */
+typedef struct rt_preset {
+    int32_t size;            /* output side */
+    int32_t resize;          /* shorter side before the centre crop; 0: squash both sides straight to size */
+    rt_filter filter;
+} rt_preset;
+
+typedef struct rt_images {
+    int64_t n;
+    int32_t h, w;
+    uint8_t *px;             /* n * h * w * 3 */
+    int32_t *label;          /* n */
+    char **key;              /* n */
+    rt_classes classes;
+} rt_images;
+/* Decodes the whole set with `threads` threads into memory; order = data set order whatever the thread count. Samples
+ * refused under SKIP are left out and listed in bad. */
+rt_status rt_images_load(const rt_dataset *d, const rt_preset *p, int threads, rt_bad_list *bad, rt_images *out);
+rt_status rt_images_subset(const rt_images *in, const int64_t *idx, int64_t n, rt_images *out);
+void rt_images_fini(rt_images *im);
+/* Per-class index lists: idx (owned, n entries) grouped by class in ascending order, start has classes.n + 1 entries. */
+rt_status rt_images_by_class(const rt_images *im, int64_t **idx, int64_t **start);
+
+/* --- batches ----------------------------------------------------------------------------------------------------- */
+typedef struct rt_normalise {
+    float mean[3], std[3];   /* of pixels in [0,1] */
+} rt_normalise;
+/* Random view of one sample, drawn by counter (seed, epoch-wide step, place): replays on any thread count. */
+typedef struct rt_view {
+    bool rrc, flip;          /* random resized crop; horizontal flip with probability 0.5 */
+    int32_t pad_crop;        /* > 0: zero-pad by this and crop back at a random offset (classic CIFAR) */
+    float scale[2], ratio[2];/* of rrc */
+} rt_view;
+/* out[b] = normalised float NHWC of image idx[b] under its view; view NULL: as is. (seed, step) key the draws. */
+rt_status rt_batch_fill(const rt_images *im, const int64_t *idx, int64_t batch, const rt_normalise *nm, const rt_view *view,
+                        uint64_t seed, uint64_t step, int threads, float *out);
+/* Epoch permutation: a pure function of (seed, epoch, n). */
+void rt_epoch_order(uint64_t seed, uint64_t epoch, int64_t n, int64_t *order);
+
+#endif

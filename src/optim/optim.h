@@ -1,0 +1,40 @@
+/* Optimisers as graph builders, and schedules as plain functions of the step. */
+#ifndef RT_OPTIM_OPTIM_H
+#define RT_OPTIM_OPTIM_H
+
+#include <stdint.h>
+
+#include "retort/graph.h"
+
+typedef enum rt_optim_kind { RT_SGD, RT_ADAM, RT_ADAMW } rt_optim_kind;
+typedef struct rt_optim_desc {
+    rt_optim_kind kind;
+    double lr, momentum, weight_decay, beta1, beta2, eps;
+    int32_t nesterov;
+} rt_optim_desc;
+
+typedef enum rt_schedule_kind {
+    RT_SCHED_CONSTANT, RT_SCHED_STEP, RT_SCHED_COSINE
+} rt_schedule_kind;
+typedef struct rt_schedule {
+    rt_schedule_kind kind;
+    double total;      /* epochs (or steps) E */
+    double zeta;       /* cosine: lr = 1/2 (1 + cos(pi e / (zeta E))); 1 anneals to 0 */
+    double factor;     /* step: multiplied at each milestone */
+    double milestone[4];
+    int32_t n_milestones;
+    double warmup;     /* linear from 0 over this many */
+} rt_schedule;
+double rt_schedule_at(const rt_schedule *s, double lr0, double e); /* e: epochs or steps done */
+
+/* Number of state vectors of length P the optimiser keeps: 1 (SGD: v) or 2 (Adam: m, v). */
+int rt_optim_n_state(const rt_optim_desc *d);
+/* hyper is f32[3]: SGD reads [0] = lr; Adam reads lr, 1-beta1^t, 1-beta2^t. Fills host values for update t (1-based). */
+void rt_optim_hyper(const rt_optim_desc *d, double lr, int64_t t, float hyper[3]);
+/* Builds theta' and state'. hyper: input f32[3]; decay: rank 0 or [P] value, already multiplied by weight_decay. */
+rt_val rt_optim_step(rt_graph *g, const rt_optim_desc *d, rt_val theta, const rt_val *state, rt_val grad, rt_val hyper,
+                     rt_val decay, rt_val *state_new);
+/* avg' = decay * avg + (1 - decay) * theta, in the graph. */
+rt_val rt_ema_step(rt_graph *g, rt_val avg, rt_val theta, double decay);
+
+#endif
