@@ -1,0 +1,38 @@
+/* Protocol P1: students trained from scratch on a set with hard labels (decoupled.md 5, matching.md 5).
+ *
+ * A protocol is a recipe plus what it reports: last-epoch test accuracy, never the best epoch. The evaluation split is an
+ * argument here and nowhere else. */
+#ifndef RT_EVAL_EVAL_H
+#define RT_EVAL_EVAL_H
+
+#include "artefact/artefact.h"
+#include "teacher/train.h"
+
+typedef enum rt_protocol {
+    RT_P1_PLAIN,   /* DC recipe: SGD 0.01 m 0.9 wd 5e-4, batch 256, 300 epochs, no augmentation, lr / 10 after E/2 + 1 */
+    RT_P1_CLASSIC, /* DSA/DM recipe: the same with DSA and 1,000 epochs */
+    RT_P1_KD,      /* KD budget: AdamW 1e-3, RRC + flip + CutMix, cosine to 0 */
+    RT_PROTOCOL_COUNT
+} rt_protocol;
+const char *rt_protocol_name(rt_protocol p); /* "p1_plain", ... */
+rt_status rt_protocol_find(const char *name, rt_protocol *out);
+
+/* Published defaults; the caller may change epochs, batch and lr from the config. n: images in the set. */
+void rt_protocol_recipe(rt_protocol p, int64_t n, int32_t classes, rt_recipe *out);
+
+/* Test data and trainer for one (architecture, protocol); used for many sets and seeds. */
+typedef struct rt_eval_result {
+    double accuracy;             /* last epoch, fraction */
+    int64_t n_correct, n_test;
+    double first_loss, last_loss;
+    double images_seen, flops, wall_s;
+    double *per_class;           /* owned, `classes` fractions */
+} rt_eval_result;
+void rt_eval_result_fini(rt_eval_result *r);
+
+/* Trains network `run->network` on `set` and scores it on test. Refuses when class lists differ. quantised: train on the
+ * stored 8-bit images instead of the float set. */
+rt_status rt_eval_set(rt_trainer *t, const rt_recipe *recipe, const rt_set *set, const rt_images *test,
+                      const rt_normalise *norm, const rt_train_run *run, rt_eval_result *out);
+
+#endif

@@ -1,0 +1,41 @@
+/* Stages: from a config to artefacts in its run directory. Each stage takes the run's lock, skips what is current (inputs
+ * hash unchanged), resumes what a killed process left, and records its cost. Nothing here prints; text for people is
+ * returned or goes through base/log.h.
+ *
+ *   <run.dir>/resolved.yaml            config as resolved
+ *             dataset/                 index: class list, counts, hash
+ *             teacher/net<k>/          weights, training-set features, EL2N scores, test accuracy
+ *             sets/<method>-ipc<n>-s<seed>/
+ *             evals/<set>/<protocol>-<student>-n<k>/result.json
+ *             measures/<set>/
+ *             results.db  report/      index.html, *.csv, *.jsonl
+ */
+#ifndef RT_STAGE_STAGE_H
+#define RT_STAGE_STAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "config/config.h"
+#include "retort/status.h"
+
+typedef struct rt_stage_opts {
+    bool force;                 /* redo the stage even when its artefact is current */
+    const char *const *paths;   /* eval and measure: set folders to use instead of the run's own */
+    int n_paths;
+} rt_stage_opts;
+
+rt_status rt_stage_index(const rt_config *c, const rt_stage_opts *o);
+rt_status rt_stage_teach(const rt_config *c, const rt_stage_opts *o);
+rt_status rt_stage_build(const rt_config *c, const rt_stage_opts *o);
+rt_status rt_stage_eval(const rt_config *c, const rt_stage_opts *o);
+rt_status rt_stage_measure(const rt_config *c, const rt_stage_opts *o);
+/* Writes <run.dir>/report; *table (owned, rt_free) is the headline table as text, *path the report's page (owned). */
+rt_status rt_stage_report(const rt_config *c, char **table, char **path);
+/* The whole grid: index, teach, build, eval, measure, report; skips what is done. */
+rt_status rt_stage_bench(const rt_config *c, const rt_stage_opts *o, char **table, char **path);
+/* Phases, FLOPs, time by a short measured run, peak memory, disk; what does not fit. *text is owned. RT_ERR_GATE when
+ * something does not fit. */
+rt_status rt_stage_plan(const rt_config *c, char **text);
+
+#endif

@@ -1,0 +1,83 @@
+/* One training loop for teachers, students and the full-data reference: the same code, so that a teacher cannot be trained
+ * by other rules than a student by accident.
+ *
+ * A trainer owns the compiled steps (one per distinct batch size) and the state tensors of one architecture; it is reused
+ * over seeds. All randomness is counter-based: (seed, network, epoch, step) fix order, views and mixing, so a resumed run
+ * ends with the same bytes. */
+#ifndef RT_TEACHER_TRAIN_H
+#define RT_TEACHER_TRAIN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "artefact/artefact.h"
+#include "data/data.h"
+#include "nn/nn.h"
+#include "optim/optim.h"
+#include "retort/exec.h"
+
+typedef enum rt_augment_kind {
+    RT_AUGMENT_NONE,
+    RT_AUGMENT_FLIP_CROP,  /* flip 0.5, zero-pad by size/8 and crop back */
+    RT_AUGMENT_DSA,        /* one operation per batch, parameters per image (matching.md 2.4, mode S, not siamese) */
+    RT_AUGMENT_RRC_CUTMIX  /* KD-budget view of decoupled.md 5.1: RRC (0.5, 1), flip, CutMix alpha 1 on every batch */
+} rt_augment_kind;
+
+typedef struct rt_recipe {
+    char name[32];
+    int64_t epochs, batch;
+    rt_optim_desc optim;
+    rt_schedule schedule;        /* in epochs; total is set from epochs */
+    bool rebuild_at_milestones;  /* DC lineage: the optimiser is rebuilt, so momentum is lost */
+    bool decay_kernels_only;     /* weight decay on weights of rank >= 2 only */
+    rt_augment_kind augment;
+    const char *dsa_strategy;    /* borrowed; for RT_AUGMENT_DSA */
+} rt_recipe;
+
+/* What a trainer learns from: either resident uint8 images or float pixels already in normalised space. Borrowed. */
+typedef struct rt_train_data {
+    int64_t n;
+    const rt_images *images;     /* uint8 source, or NULL */
+    const float *px;             /* float source [n,h,w,3], or NULL */
+    const int32_t *label;        /* [n] */
+    const float *soft;           /* [n,classes] target probabilities, or NULL for one-hot */
+    rt_normalise norm;           /* of the uint8 source */
+} rt_train_data;
+
+typedef struct rt_trainer rt_trainer;
+rt_status rt_trainer_create(rt_backend *be, const rt_model_desc *net, const rt_recipe *r, rt_trainer **out);
+void rt_trainer_destroy(rt_trainer *t);
+const rt_model *rt_trainer_model(const rt_trainer *t);
+
+typedef struct rt_train_run {
+    uint64_t seed, network;      /* initialisation and order */
+    const char *ckpt_dir;        /* NULL: not resumable */
+    const char *inputs_hash;     /* names the run a checkpoint belongs to */
+    double ckpt_seconds;
+    int keep, threads;
+    const char *phase;           /* for progress */
+    int64_t snapshot_epoch;      /* > 0: keep theta after this epoch for rt_trainer_snapshot */
+    rt_ledger *ledger;           /* images seen and flops are added; may be NULL */
+} rt_train_run;
+
+typedef struct rt_train_result {
+    double first_loss, last_loss;
+    int64_t steps;
+    double images_seen, flops;
+} rt_train_result;
+
+/* Trains from fresh initial weights. RT_ERR_CANCELLED after committing a checkpoint when a stop was requested;
+ * RT_ERR_NUMERIC naming the step when the loss is not finite. */
+rt_status rt_trainer_run(rt_trainer *t, const rt_train_data *d, const rt_train_run *run, rt_train_result *out);
+/* Weights after the last run (or its snapshot). theta has n_params floats, buffers n_buffers. */
+rt_status rt_trainer_weights(const rt_trainer *t, bool snapshot, float *theta, float *buffers);
+rt_status rt_trainer_set_weights(rt_trainer *t, const float *theta, const float *buffers);
+int64_t rt_trainer_arena_bytes(const rt_trainer *t); /* largest step's arena + state, for the ledger */
+
+/* --- inference -------------------------------------------------------------------------------------------------------- */
+/* Eval-mode pass over images with the trainer's current weights. Every output may be NULL: features [n,dim], probs
+ * [n,classes], n_correct (exact integer count of argmax == label). */
+rt_status rt_trainer_infer(rt_trainer *t, const rt_train_data *d, int threads, float *features, float *probs,
+                           int64_t *n_correct);
+
+#endif
