@@ -47,10 +47,10 @@ enum {
 
 typedef struct rt_op_row {
     const char *name;
-    uint8_t n_in, n_out;     /* n_in 255: any number */
+    uint8_t n_in, n_out;     /* n_in 255: any number, checked by infer; n_out: the most, infer may lower n->n_out */
     uint16_t flags;
     uint16_t no_grad_in;     /* bit i: input i carries no gradient */
-    uint16_t inplace_in;     /* bit i: output 0 may take the storage of input i (same shape) */
+    uint16_t inplace_in;     /* bit i: output 0 may take the storage of input i (same shape); other outputs never share */
     uint16_t attr_bytes;
     /* Fills n->out_shape from n->in_shape and attr; raises on misuse, naming the op and the shapes. */
     rt_status (*infer)(rt_node *n);
@@ -64,6 +64,11 @@ typedef struct rt_op_row {
     int (*vjp_needs_expand)(const rt_node *n, const rt_val *gy);
     void (*print_attr)(const rt_node *n, char *buf, size_t len); /* for dumps and errors; NULL: none */
 } rt_op_row;
+
+/* Each family file defines the rows of its ops: const rt_op_row rt_row_conv2d = {...}; */
+#define RT_OP(ENUM, name) extern const rt_op_row rt_row_##name;
+#include "ops/ops.def"
+#undef RT_OP
 
 const rt_op_row *rt_op_row_of(rt_op op);
 const char *rt_op_name(rt_op op);
