@@ -1,0 +1,208 @@
+/* The model object: tables of named parameters and statistics, and the walks that fill and use them (net.h).
+ *
+ * Parameters lie in theta in state_dict order without padding, so that lengths are the published parameter counts.
+ * Invariant: offsets of consecutive entries are adjacent; the tables never change after rt_model_create. */
+#include "nn/net.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+
+static const rt_arch *const archs[] = {&rt_arch_convnet, &rt_arch_mlp, &rt_arch_resnet18, &rt_arch_resnet50};
+
+void rt_net_fail(rt_net *n, rt_status st)
+{
+    if (n->st == RT_OK) n->st = st;
+}
+
+static void join_name(rt_net *n, char out[64], const char *prefix, const char *leaf)
+{
+    int len = snprintf(out, 64, "%s.%s", prefix, leaf);
+    if (len < 0 || len >= 64) rt_net_fail(n, RT_RAISE(RT_ERR_INTERNAL, "parameter name %s.%s is too long", prefix, leaf));
+}
+
+/* Room for one more entry of `size` bytes; doubles. */
+static rt_status grow(void **table, int32_t n, int32_t *cap, size_t size)
+{
+    if (n < *cap) return RT_OK;
+    int32_t want = *cap ? 2 * *cap : 32;
+    void *p = rt_realloc(*table, (size_t)*cap * size, (size_t)want * size);
+    if (!p) return RT_RAISE(RT_ERR_NOMEM, "no memory for the parameter table (%d entries)", want);
+    *table = p;
+    *cap = want;
+    return RT_OK;
+}
+
+rt_val rt_net_param(rt_net *n, const char *prefix, const char *leaf, rt_shape shape, rt_init init, int64_t fan)
+{
+    rt_val none = {0};
+    rt_model *m = n->declare;
+
+    if (n->st != RT_OK) return none;
+    if (!m) {
+        const rt_param *p = &n->m->param[n->next_param++];
+        return rt_view1d(n->g, n->theta, p->offset, p->shape);
+    }
+    rt_param p = {.shape = shape, .offset = m->n_theta, .count = rt_shape_count(&shape), .init = init, .fan = fan};
+    join_name(n, p.name, prefix, leaf);
+    rt_net_fail(n, grow((void **)&m->param, m->n_param, &m->cap_param, sizeof p));
+    if (n->st != RT_OK) return none;
+    m->param[m->n_param++] = p;
+    m->n_theta += p.count;
+    return none;
+}
+
+rt_val rt_net_stat(rt_net *n, const char *prefix, const char *leaf, int64_t count, float init, int32_t *index)
+{
+    rt_val none = {0};
+    rt_model *m = n->declare;
+
+    *index = n->next_stat++;
+    if (n->st != RT_OK) return none;
+    if (!m) return rt_view1d(n->g, n->buffers, n->m->stat[*index].offset, RT_SHAPE(RT_F32, count));
+    rt_model_stat s = {.offset = m->n_buffer, .count = count, .init = init};
+    join_name(n, s.name, prefix, leaf);
+    rt_net_fail(n, grow((void **)&m->stat, m->n_stat, &m->cap_stat, sizeof s));
+    if (n->st != RT_OK) return none;
+    m->stat[m->n_stat++] = s;
+    m->n_buffer += count;
+    return none;
+}
+
+static rt_status check_desc(const rt_model_desc *d, const rt_arch **arch)
+{
+    const struct {
+        const char *name;
+        int32_t value, lo, hi;
+    } range[] = {{"depth", d->depth, 0, 12},        {"width", d->width, 0, 16384},       {"size", d->size, 1, 4096},
+                 {"channels", d->channels, 1, 1024}, {"classes", d->classes, 1, 1000000},
+                 {"norm", (int32_t)d->norm, 0, RT_MODEL_NORM_GROUP}};
+
+    if (!memchr(d->arch, 0, sizeof d->arch)) return RT_RAISE(RT_ERR_CONFIG, "network name is not terminated");
+    *arch = NULL;
+    for (size_t i = 0; i < sizeof archs / sizeof *archs; i++)
+        if (strcmp(archs[i]->name, d->arch) == 0) *arch = archs[i];
+    if (!*arch) {
+        rt_status st = RT_RAISE(RT_ERR_CONFIG, "no network is called '%s'", d->arch);
+        return rt_error_fix(st, "use convnet, mlp, resnet18 or resnet50");
+    }
+    for (size_t i = 0; i < sizeof range / sizeof *range; i++)
+        if (range[i].value < range[i].lo || range[i].value > range[i].hi)
+            return RT_RAISE(RT_ERR_CONFIG, "network %s: %s is %d, allowed are %d to %d", d->arch, range[i].name,
+                            range[i].value, range[i].lo, range[i].hi);
+    return RT_OK;
+}
+
+rt_status rt_model_create(const rt_model_desc *d, rt_model **out)
+{
+    rt_status st = RT_OK;
+    rt_model *m = NULL;
+    const rt_arch *arch = NULL;
+    rt_act features, logits;
+
+    RT_TRY(check_desc(d, &arch));
+    RT_ALLOC(m, sizeof *m, "network");
+    m->desc = *d;
+    m->arch = arch;
+    RT_TRYF(arch->resolve(&m->desc), "network %s", d->arch);
+
+    rt_net walk = {.declare = m, .m = m};
+    arch->walk(&walk, (rt_act){.h = d->size, .w = d->size, .c = d->channels}, &features, &logits);
+    RT_TRYF(walk.st, "network %s", d->arch);
+    m->feature_dim = features.c;
+
+    *out = m;
+    m = NULL;
+out:
+    rt_model_destroy(m);
+    return st;
+}
+
+void rt_model_destroy(rt_model *m)
+{
+    if (!m) return;
+    rt_free(m->param);
+    rt_free(m->stat);
+    rt_free(m);
+}
+
+const rt_model_desc *rt_model_desc_of(const rt_model *m) { return &m->desc; }
+int64_t rt_model_n_params(const rt_model *m) { return m->n_theta; }
+int64_t rt_model_n_buffers(const rt_model *m) { return m->n_buffer; }
+int32_t rt_model_param_count(const rt_model *m) { return m->n_param; }
+const rt_param *rt_model_param(const rt_model *m, int32_t i) { return &m->param[i]; }
+int32_t rt_model_stat_count(const rt_model *m) { return m->n_stat; }
+const rt_model_stat *rt_model_stat_at(const rt_model *m, int32_t i) { return &m->stat[i]; }
+int32_t rt_model_feature_dim(const rt_model *m) { return m->feature_dim; }
+
+static rt_status check_value(const rt_graph *g, rt_val v, const char *what, rt_shape want)
+{
+    const rt_shape *got = rt_val_shape(g, v);
+    char a[96], b[96];
+
+    if (got && rt_shape_eq(got, &want)) return RT_OK;
+    return RT_RAISE(RT_ERR_ARG, "%s is %s, the network wants %s", what, got ? rt_shape_str(got, a, sizeof a) : "absent",
+                    rt_shape_str(&want, b, sizeof b));
+}
+
+rt_status rt_model_forward(const rt_model *m, rt_graph *g, rt_val x, rt_val theta, rt_val buffers, int training,
+                           rt_forward *out)
+{
+    rt_status st = RT_OK;
+    rt_val *stat_new = NULL, none = {0};
+    rt_act features, logits;
+    const rt_model_desc *d = &m->desc;
+
+    RT_TRY(rt_graph_status(g));
+    const rt_shape *xs = rt_val_shape(g, x);
+    int64_t batch = xs && xs->rank == 4 ? xs->d[0] : 1;
+    RT_TRYF(check_value(g, x, "x", RT_SHAPE(RT_F32, batch, d->size, d->size, d->channels)), "forward of %s", d->arch);
+    RT_TRYF(check_value(g, theta, "theta", RT_SHAPE(RT_F32, m->n_theta)), "forward of %s", d->arch);
+    if (m->n_stat) {
+        RT_TRYF(check_value(g, buffers, "buffers", RT_SHAPE(RT_F32, m->n_buffer)), "forward of %s", d->arch);
+        RT_ALLOC(stat_new, (size_t)m->n_stat * sizeof *stat_new, "statistics of a forward pass");
+    }
+
+    rt_net walk = {.m = m, .g = g, .theta = theta, .buffers = buffers, .batch = batch, .training = training,
+                   .stat_new = stat_new};
+    m->arch->walk(&walk, (rt_act){.v = x, .h = d->size, .w = d->size, .c = d->channels}, &features, &logits);
+    RT_TRYF(walk.st, "forward of %s", d->arch);
+    rt_val buffers_new = training && m->n_stat ? rt_concat(g, stat_new, m->n_stat, 0) : none;
+    RT_TRYF(rt_graph_status(g), "forward of %s", d->arch);
+    *out = (rt_forward){.logits = logits.v, .features = features.v, .buffers_new = buffers_new};
+out:
+    rt_free(stat_new);
+    return st;
+}
+
+rt_status rt_model_grad(const rt_model *m, rt_graph *g, rt_val y, rt_val theta, rt_val *grad)
+{
+    rt_status st = RT_OK;
+    rt_val *view = NULL;
+    int32_t n = m->n_param;
+
+    RT_TRY(rt_graph_status(g));
+    RT_ALLOC(view, 2 * (size_t)n * sizeof *view, "parameter views");
+    rt_val *gv = view + n;
+    /* Hash-consing makes these the very views that the forward pass used. */
+    for (int32_t i = 0; i < n; i++) view[i] = rt_view1d(g, theta, m->param[i].offset, m->param[i].shape);
+    RT_TRYF(rt_grad(g, y, view, n, gv), "gradient of %s", m->desc.arch);
+    for (int32_t i = 0; i < n; i++) gv[i] = rt_reshape(g, gv[i], RT_SHAPE(RT_F32, m->param[i].count));
+    rt_val flat = rt_concat(g, gv, n, 0);
+    RT_TRYF(rt_graph_status(g), "gradient of %s", m->desc.arch);
+    *grad = flat;
+out:
+    rt_free(view);
+    return st;
+}
+
+void rt_model_decay_mask(const rt_model *m, float *out)
+{
+    for (int32_t i = 0; i < m->n_param; i++) {
+        const rt_param *p = &m->param[i];
+        const char *dot = strrchr(p->name, '.');
+        float keep = p->shape.rank >= 2 && dot && strcmp(dot, ".weight") == 0 ? 1.0f : 0.0f;
+        for (int64_t k = 0; k < p->count; k++) out[p->offset + k] = keep;
+    }
+}
