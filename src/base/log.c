@@ -17,7 +17,7 @@ void rt_log_set(rt_log_fn fn, void *ctx)
     log_ctx = ctx;
 }
 
-void rt_log(rt_log_level level, const char *fmt, ...)
+void rt_log_line(rt_log_level level, const char *fmt, ...)
 {
     if (!log_fn) return;
     char line[1024];

@@ -8,7 +8,7 @@
 typedef enum rt_log_level { RT_LOG_DEBUG, RT_LOG_INFO, RT_LOG_WARN } rt_log_level;
 typedef void (*rt_log_fn)(void *ctx, rt_log_level level, const char *line);
 void rt_log_set(rt_log_fn fn, void *ctx);
-void rt_log(rt_log_level level, const char *fmt, ...) RT_PRINTF(2, 3);
+void rt_log_line(rt_log_level level, const char *fmt, ...) RT_PRINTF(2, 3);
 
 /* Progress: long loops report (phase, done, total, unit); the program renders it. Cheap; call once per step.
  * A loop that can resume also asks rt_stop_requested() each step; then it commits and returns RT_ERR_CANCELLED. */
