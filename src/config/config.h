@@ -1,11 +1,11 @@
 /* The run's configuration: one struct, filled from a strict YAML file and `--set` overrides.
  *
- * config.def is the only list of keys. Strings are never NULL. An enum value is a `const char *` to one of the choices in
- * the table, so it can be handed to whoever looks names up (backend, data kind, architecture, method registry).
+ * config.def is the only list of keys. Strings are never NULL. An enum value is a `const char *` to one of the choices
+ * in the table, so it can be handed to whoever looks names up (backend, data kind, architecture, method registry).
  *
- * Paths: a relative path in the file or in a `--set` means relative to the folder of the config file, so that a run does
- * not depend on where the program was started. rt_config_load stores them resolved (folder of the file joined in front);
- * an absolute path is left alone. */
+ * Paths: a relative path in the file means relative to the file's own folder, so that a run does not depend on where
+ * the program was started; one in a `--set` means relative to the working directory, as in any command. Both are stored
+ * absolute, so the echo means the same wherever it lies. */
 #ifndef RT_CONFIG_CONFIG_H
 #define RT_CONFIG_CONFIG_H
 
@@ -28,12 +28,15 @@ typedef struct rt_name_list {
 
 typedef struct rt_config {
 #define RT_SECTION(name, help) struct {
-#define RT_SECTION_END(name) } name;
+#define RT_SECTION_END(name)                                                                                           \
+    }                                                                                                                  \
+    name;
 #define RT_INT(at, key, def, lo, hi, help) int64_t key;
 #define RT_REAL(at, key, def, lo, hi, help) double key;
 #define RT_BOOL(at, key, def, help) bool key;
 #define RT_STR(at, key, def, help) char *key;
 #define RT_PATH(at, key, def, help) char *key;
+#define RT_PATHS(at, key, def, help) char *key;
 #define RT_ENUM(at, key, def, choices, help) const char *key;
 #define RT_INTS(at, key, def, lo, hi, help) rt_int_list key;
 #define RT_ENUMS(at, key, def, choices, help) rt_name_list key;
@@ -46,14 +49,15 @@ typedef struct rt_config {
 #undef RT_BOOL
 #undef RT_STR
 #undef RT_PATH
+#undef RT_PATHS
 #undef RT_ENUM
 #undef RT_INTS
 #undef RT_ENUMS
 #undef RT_REAL3
 } rt_config;
 
-/* Reads path, then applies overrides ("section.key=value", n of them) in order through the same checks. Every key that is
- * not given has its default. Errors are RT_ERR_CONFIG and name path:line:column (or the --set); a file that does not
+/* Reads path, then applies overrides ("section.key=value", n of them) in order through the same checks. Every key that
+ * is not given has its default. Errors are RT_ERR_CONFIG and name path:line:column (or the --set); a file that does not
  * exist is RT_ERR_MISSING. *out is untouched on failure; release with rt_config_fini. */
 rt_status rt_config_load(const char *path, const char *const *overrides, int n, rt_config *out);
 /* The same from text; `name` stands for the file in messages and its folder resolves paths. */
