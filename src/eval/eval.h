@@ -17,10 +17,10 @@ typedef enum rt_protocol {
 const char *rt_protocol_name(rt_protocol p); /* "p1_plain", ... */
 rt_status rt_protocol_find(const char *name, rt_protocol *out);
 
-/* Published defaults; the caller may change epochs, batch and lr from the config. n: images in the set. */
-void rt_protocol_recipe(rt_protocol p, int64_t n, int32_t classes, rt_recipe *out);
+/* The published settings; the caller may change batch and lr. n: images in the set. epochs 0: the published number. The DC
+ * lineage runs one epoch more than it says (indices 0..E), and so do we. */
+void rt_protocol_recipe(rt_protocol p, int64_t n, int32_t classes, int64_t epochs, rt_recipe *out);
 
-/* Test data and trainer for one (architecture, protocol); used for many sets and seeds. */
 typedef struct rt_eval_result {
     double accuracy;             /* last epoch, fraction */
     int64_t n_correct, n_test;
@@ -30,9 +30,12 @@ typedef struct rt_eval_result {
 } rt_eval_result;
 void rt_eval_result_fini(rt_eval_result *r);
 
-/* Trains network `run->network` on `set` and scores it on test. Refuses when class lists differ. quantised: train on the
- * stored 8-bit images instead of the float set. */
-rt_status rt_eval_set(rt_trainer *t, const rt_recipe *recipe, const rt_set *set, const rt_images *test,
-                      const rt_normalise *norm, const rt_train_run *run, rt_eval_result *out);
+/* Trains student number run->network on the set with the trainer's recipe, then scores it on test. Refuses when the class
+ * lists differ, naming the first differing classes. Recipes whose views work on uint8 images see the set as stored: 8 bits. */
+rt_status rt_eval_set(rt_trainer *t, const rt_set *set, const rt_images *test, const rt_normalise *norm, const rt_train_run *run,
+                      rt_eval_result *out);
+/* The same for any training data, e.g. the full training split (classes are the caller's to check). */
+rt_status rt_eval_data(rt_trainer *t, const rt_train_data *data, const rt_images *test, const rt_normalise *norm,
+                       const rt_train_run *run, rt_eval_result *out);
 
 #endif

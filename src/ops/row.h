@@ -24,7 +24,7 @@ typedef struct rt_node {
     const rt_shape *in_shape;  /* n_in shapes, owned by the graph: rows need nothing else to look at */
     rt_shape out_shape[RT_MAX_OUT];
     const void *attr;      /* attr_bytes plain bytes, owned by the graph */
-    uint32_t attr_bytes;   /* rows with fixed attributes: row->attr_bytes; INPUT: the name */
+    uint32_t attr_bytes;   /* rows with fixed attributes: row->attr_bytes; INPUT: the name first (ops/attr.h) */
     uint64_t unique;       /* non-zero for nodes never merged */
 } rt_node;
 
@@ -40,7 +40,7 @@ typedef struct rt_cost {
 
 enum {
     RT_ROW_ELEMENTWISE = 1, /* one output, every input broadcast to it, no cross-element reads */
-    RT_ROW_VIEW = 2,        /* output shares the input's storage (reshape, contiguous slice) */
+    RT_ROW_VIEW = 2,        /* output may share the input's storage (reshape, slice): ask rt_node_view */
     RT_ROW_LEAF = 4,
     RT_ROW_LINEAR = 8       /* linear in input 0 given the others: gets the adjoint test */
 };
@@ -80,6 +80,8 @@ rt_val rt_node_out(rt_val first, int o);
 const rt_node *rt_val_node(const rt_graph *g, rt_val v, int *out_index);
 size_t rt_graph_node_count(const rt_graph *g);
 const rt_node *rt_graph_node(const rt_graph *g, size_t i); /* in topological order: inputs precede uses */
+/* Whether output 0 is input 0's storage, shifted by *offset elements: reshape, stop_gradient, contiguous slices. */
+bool rt_node_view(const rt_node *n, int64_t *offset);
 /* Records the current error chain as the graph's sticky error and returns none. */
 rt_val rt_graph_fail(rt_graph *g, rt_status st);
 

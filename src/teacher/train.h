@@ -48,6 +48,7 @@ typedef struct rt_trainer rt_trainer;
 rt_status rt_trainer_create(rt_backend *be, const rt_model_desc *net, const rt_recipe *r, rt_trainer **out);
 void rt_trainer_destroy(rt_trainer *t);
 const rt_model *rt_trainer_model(const rt_trainer *t);
+const rt_recipe *rt_trainer_recipe(const rt_trainer *t);
 
 typedef struct rt_train_run {
     uint64_t seed, network;      /* initialisation and order */
@@ -76,8 +77,8 @@ int64_t rt_trainer_arena_bytes(const rt_trainer *t); /* largest step's arena + s
 
 /* --- inference -------------------------------------------------------------------------------------------------------- */
 /* Eval-mode pass over images with the trainer's current weights. Every output may be NULL: features [n,dim], probs
- * [n,classes], n_correct (exact integer count of argmax == label). */
+ * [n,classes], predicted [n] (argmax of the logits; the smallest index wins a tie). */
 rt_status rt_trainer_infer(rt_trainer *t, const rt_train_data *d, int threads, float *features, float *probs,
-                           int64_t *n_correct);
+                           int32_t *predicted);
 
 #endif

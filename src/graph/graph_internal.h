@@ -1,0 +1,24 @@
+/* The graph object, shared by the files of src/graph only. */
+#ifndef RT_GRAPH_INTERNAL_H
+#define RT_GRAPH_INTERNAL_H
+
+#include "ops/row.h"
+
+typedef struct rt_graph_block rt_graph_block;
+
+struct rt_graph {
+    rt_graph_block *blocks; /* bump storage: nodes and everything they point to; addresses never move */
+    rt_node **node;         /* n_node pointers, in order of creation = topological order */
+    size_t n_node, cap_node;
+    uint32_t *owner;        /* owner[id]: index of the node that made value id; owner[0] is unused */
+    size_t n_val, cap_val;  /* n_val counts the none value */
+    uint32_t *slot;         /* open addressing: node index + 1, 0 is free; n_slot is a power of two */
+    uint64_t *slot_hash;
+    size_t n_slot;
+    uint32_t *input;        /* indices of INPUT nodes */
+    size_t n_input, cap_input;
+    rt_status st;           /* first error */
+    rt_error_chain chain;
+};
+
+#endif

@@ -1,0 +1,134 @@
+/* Builds the graphs of a trainer: one update step per batch size, one inference step. A step reads theta and writes theta'
+ * into the same tensor, so a run of steps needs no copies. */
+#include "teacher/steps.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "nn/dsa.h"
+
+static rt_val bound_input(rt_graph *g, const char *name, rt_tensor *t, rt_bind *in, int *n)
+{
+    if (!t) return (rt_val){0};
+    rt_val v = rt_input(g, name, *rt_tensor_shape(t));
+    in[(*n)++] = (rt_bind){v, t};
+    return v;
+}
+
+void rt_train_step_fini(rt_train_step *s)
+{
+    rt_exec_destroy(s->exec);
+    rt_tensor_destroy(s->x);
+    rt_tensor_destroy(s->q);
+    rt_tensor_destroy(s->color);
+    rt_tensor_destroy(s->affine);
+    rt_tensor_destroy(s->box);
+    memset(s, 0, sizeof *s);
+}
+
+void rt_infer_step_fini(rt_infer_step *s)
+{
+    rt_exec_destroy(s->exec);
+    rt_tensor_destroy(s->x);
+    rt_tensor_destroy(s->logits);
+    rt_tensor_destroy(s->features);
+    memset(s, 0, sizeof *s);
+}
+
+static rt_status build_train_step(rt_trainer *t, int64_t batch, rt_train_step *s)
+{
+    rt_status st = RT_OK;
+    rt_graph *g = NULL;
+    const rt_model_desc *d = rt_model_desc_of(t->model);
+    rt_bind in[16], out[8];
+    int n_in = 0, n_out = 0;
+    s->batch = batch;
+    RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, batch, d->size, d->size, d->channels), &s->x));
+    RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, batch, d->classes), &s->q));
+    if (t->recipe.augment == RT_AUGMENT_DSA) {
+        RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, batch, 3), &s->color));
+        RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, batch, 6), &s->affine));
+        RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, batch, 4), &s->box));
+    }
+    RT_TRY(rt_graph_create(&g));
+    rt_val x = bound_input(g, "x", s->x, in, &n_in), q = bound_input(g, "q", s->q, in, &n_in);
+    rt_val theta = bound_input(g, "theta", t->theta, in, &n_in);
+    rt_val buffers = bound_input(g, "buffers", t->buffers, in, &n_in);
+    rt_val hyper = bound_input(g, "hyper", t->hyper, in, &n_in), decay = bound_input(g, "decay", t->decay, in, &n_in);
+    rt_val state[RT_MAX_OPT_STATE] = {{0}}, state_new[RT_MAX_OPT_STATE] = {{0}}, grad = {0};
+    static const char *const state_name[RT_MAX_OPT_STATE] = {"state0", "state1"};
+    for (int i = 0; i < t->n_state; i++) state[i] = bound_input(g, state_name[i], t->state[i], in, &n_in);
+    if (t->recipe.augment == RT_AUGMENT_DSA) {
+        rt_val color = bound_input(g, "dsa_color", s->color, in, &n_in);
+        rt_val affine = bound_input(g, "dsa_affine", s->affine, in, &n_in);
+        rt_val box = bound_input(g, "dsa_box", s->box, in, &n_in);
+        x = rt_dsa_apply(g, x, color, affine, box);
+    }
+    rt_forward f;
+    RT_TRY(rt_model_forward(t->model, g, x, theta, buffers, 1, &f));
+    rt_val loss = rt_mean_all(g, rt_softmax_ce(g, f.logits, q));
+    RT_TRY(rt_model_grad(t->model, g, loss, theta, &grad));
+    rt_val theta_new = rt_optim_step(g, &t->recipe.optim, theta, state, grad, hyper, decay, state_new);
+    out[n_out++] = (rt_bind){theta_new, t->theta};
+    for (int i = 0; i < t->n_state; i++) out[n_out++] = (rt_bind){state_new[i], t->state[i]};
+    if (t->buffers) out[n_out++] = (rt_bind){f.buffers_new, t->buffers};
+    out[n_out++] = (rt_bind){loss, t->loss};
+    RT_TRY(rt_graph_status(g));
+    RT_TRY(rt_exec_prepare(t->be, g, in, n_in, out, n_out, NULL, &s->exec));
+out:
+    rt_graph_destroy(g);
+    if (st != RT_OK) {
+        rt_train_step_fini(s);
+        st = rt_error_frame(st, __FILE__, __LINE__, "training step of %s, batch %lld", d->arch, (long long)batch);
+    }
+    return st;
+}
+
+rt_status rt_train_step_get(rt_trainer *t, int64_t batch, rt_train_step **out)
+{
+    for (int i = 0; i < t->n_steps; i++)
+        if (t->step[i].batch == batch) {
+            *out = &t->step[i];
+            return RT_OK;
+        }
+    if (t->n_steps == RT_MAX_STEPS) rt_train_step_fini(&t->step[--t->n_steps]); /* sets of yet another size: rebuild */
+    rt_status st = build_train_step(t, batch, &t->step[t->n_steps]);
+    if (st == RT_OK) *out = &t->step[t->n_steps++];
+    return st;
+}
+
+rt_status rt_infer_step_get(rt_trainer *t, int64_t batch, rt_infer_step **out)
+{
+    rt_status st = RT_OK;
+    rt_graph *g = NULL;
+    const rt_model_desc *d = rt_model_desc_of(t->model);
+    rt_infer_step *s = &t->infer;
+    rt_bind in[4], bind_out[2];
+    int n_in = 0;
+    if (s->exec && s->batch == batch) {
+        *out = s;
+        return RT_OK;
+    }
+    rt_infer_step_fini(s);
+    s->batch = batch;
+    RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, batch, d->size, d->size, d->channels), &s->x));
+    RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, batch, d->classes), &s->logits));
+    RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, batch, rt_model_feature_dim(t->model)), &s->features));
+    RT_TRY(rt_graph_create(&g));
+    rt_val x = bound_input(g, "x", s->x, in, &n_in), theta = bound_input(g, "theta", t->theta, in, &n_in);
+    rt_val buffers = bound_input(g, "buffers", t->buffers, in, &n_in);
+    rt_forward f;
+    RT_TRY(rt_model_forward(t->model, g, x, theta, buffers, 0, &f));
+    bind_out[0] = (rt_bind){f.logits, s->logits};
+    bind_out[1] = (rt_bind){f.features, s->features};
+    RT_TRY(rt_graph_status(g));
+    RT_TRY(rt_exec_prepare(t->be, g, in, n_in, bind_out, 2, NULL, &s->exec));
+    *out = s;
+out:
+    rt_graph_destroy(g);
+    if (st != RT_OK) {
+        rt_infer_step_fini(s);
+        st = rt_error_frame(st, __FILE__, __LINE__, "inference of %s, batch %lld", d->arch, (long long)batch);
+    }
+    return st;
+}
