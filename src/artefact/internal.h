@@ -1,0 +1,43 @@
+/* What the files of this folder share: canonical JSON and durable plain writes. Not for other modules. */
+#ifndef RT_ARTEFACT_INTERNAL_H
+#define RT_ARTEFACT_INTERNAL_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "retort/status.h"
+
+enum {
+    RT_MANIFEST_VERSION = 1,
+    RT_MANIFEST_MAX_BYTES = 256 << 20 /* 1.3 million files at ~200 bytes */
+};
+
+typedef struct rt_piece {
+    const void *p;
+    size_t n;
+} rt_piece;
+
+/* The one text of a JSON value: keys sorted by bytes, two spaces of indent, reals with 17 significant digits, final
+ * newline. Equal values give equal bytes. *text is owned (rt_free). */
+rt_status rt_json_text(const json_t *v, char **text);
+rt_status rt_json_parse(const char *name, const char *text, size_t n, json_t **out); /* duplicates rejected; owned */
+/* Reads and parses a file; *text (may be NULL) gets the owned, NUL-terminated source. */
+rt_status rt_json_read(const char *path, size_t max_bytes, json_t **out, char **text);
+/* SHA-256 of rt_json_text. hex has RT_HASH_HEX bytes. */
+rt_status rt_json_hash(const json_t *v, char *hex);
+
+/* Creates or truncates path and writes the pieces. Not atomic: for files inside an uncommitted folder. Without sync it is
+ * left to rt_commit_finish to make the file durable. */
+rt_status rt_write_pieces(const char *path, const rt_piece *piece, int n, bool sync);
+/* The same through `<path>.tmp.<pid>` and rename, then fsync of the folder. The temporary is removed on failure. */
+rt_status rt_write_atomic_pieces(const char *path, const rt_piece *piece, int n);
+rt_status rt_fsync_parent(const char *path);
+
+/* Removes a committed folder so that no moment leaves a valid-looking half: its manifest goes first. */
+rt_status rt_artefact_remove(const char *path);
+
+/* True for a relative path without empty, "." or ".." parts: a name a manifest may hold. */
+bool rt_artefact_name_ok(const char *name);
+
+#endif
