@@ -52,6 +52,14 @@ struct rt_backend {
     /* backend-private data follows in the implementing struct */
 };
 
+/* Storage of shape in the backend's memory: real_bytes per RT_F32 element, 4 per RT_I32. */
+struct rt_tensor {
+    rt_backend *be; /* borrowed */
+    rt_shape shape;
+    size_t bytes;
+    void *data;
+};
+
 rt_status rt_ref_open(const rt_backend_opts *o, rt_backend **out);
 rt_status rt_cpu_open(const rt_backend_opts *o, rt_backend **out);
 rt_status rt_cuda_open(const rt_backend_opts *o, rt_backend **out); /* defined when built with CUDA */
