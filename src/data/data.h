@@ -37,10 +37,16 @@ typedef struct rt_bad_sample {
 typedef struct rt_bad_list {
     rt_bad_policy policy;
     double max_fraction;     /* of the samples tried; more is an error even under SKIP */
-    bool warnings_are_bad;   /* libjpeg warnings (truncated data) count as bad; default true */
+    bool warnings_are_bad;   /* libjpeg warnings (truncated data) count as bad */
     rt_bad_sample *item;
     int64_t n, cap;
 } rt_bad_list;
+/* Nothing is skipped, warnings are bad, at most 1 in 10,000 once the policy is set to SKIP. */
+void rt_bad_list_init(rt_bad_list *b);
+/* Appends a copy of key and reason. */
+rt_status rt_bad_list_add(rt_bad_list *b, const char *key, const char *reason);
+/* RT_ERR_FORMAT naming the first bad sample when more than max_fraction of `tried` are listed. */
+rt_status rt_bad_list_check(const rt_bad_list *b, int64_t tried);
 void rt_bad_list_fini(rt_bad_list *b);
 
 /* --- data set ---------------------------------------------------------------------------------------------------- */
@@ -49,8 +55,10 @@ typedef struct rt_data_source {
     const char *kind;        /* "imagefolder" | "wds" | "cifar10" | "cifar100" */
     const char *path;        /* folder, shard pattern with {a..b}, or folder/file prefix of CIFAR binaries; comma list */
     const char *split;       /* "train" | "test" for CIFAR; else ignored */
-    const char *classes;     /* class list file, or NULL: folder names / CIFAR's own / "0".."n-1" */
-    const char *keys;        /* optional file with one key a line (may be .xz) */
+    const char *classes;     /* class list file; NULL: folder names / CIFAR's own (a wds source then is an error);
+                                "numbered" or "numbered:N": the classes of a wds source are "0".."N-1" */
+    const char *keys;        /* CIFAR: optional file with one key a line (may be .xz) */
+    const char *cache;       /* where wds index files go when the shard's folder is read-only; NULL: not stored */
 } rt_data_source;
 
 rt_status rt_dataset_open(const rt_data_source *src, rt_dataset **out);
@@ -62,6 +70,8 @@ const char *rt_dataset_key(const rt_dataset *d, int64_t i);      /* borrowed */
 const char *rt_dataset_hash(const rt_dataset *d);                /* identity: source kind, keys, labels, sizes, classes */
 /* Encoded bytes (or raw CIFAR record pixels as decoded RGB): owned by the caller. Thread safe. */
 rt_status rt_dataset_read(const rt_dataset *d, int64_t i, void **bytes, size_t *n);
+/* Side of the raw RGB squares that rt_dataset_read gives (CIFAR: 32), 0 when samples are encoded. */
+int32_t rt_dataset_raw_side(const rt_dataset *d);
 
 /* --- pixels ------------------------------------------------------------------------------------------------------ */
 typedef struct rt_image {
@@ -75,6 +85,9 @@ rt_status rt_decode(const void *bytes, size_t n, const char *name, rt_image *out
 typedef enum rt_filter { RT_BILINEAR = 1, RT_BICUBIC = 2 } rt_filter;
 /* Pillow's antialiased two-pass resize of the source box [x0,x0+bw) x [y0,y0+bh), bit for bit. */
 rt_status rt_resize(const rt_image *in, int x0, int y0, int bw, int bh, int h_out, int w_out, rt_filter f, uint8_t *out);
+/* Crop, then resize (torchvision's resized_crop): like rt_resize, but no tap reads outside the box. */
+rt_status rt_crop_resize(const rt_image *in, int x0, int y0, int bw, int bh, int h_out, int w_out, rt_filter f,
+                         uint8_t *out);
 rt_status rt_png_encode(const uint8_t *rgb, int32_t h, int32_t w, void **bytes, size_t *n); /* owned, deterministic */
 rt_status rt_jpeg_encode(const uint8_t *rgb, int32_t h, int32_t w, int quality, void **bytes, size_t *n); /* owned */
 
@@ -84,6 +97,12 @@ typedef struct rt_preset {
     int32_t resize;          /* shorter side before the centre crop; 0: squash both sides straight to size */
     rt_filter filter;
 } rt_preset;
+/* Resize and centre crop as torchvision does on Pillow images: long side = int(resize * long / short), crop offset
+ * (side - size) / 2 rounded half to even. out: size * size * 3. */
+rt_status rt_preset_apply(const rt_preset *p, const rt_image *in, uint8_t *out);
+/* Bytes that rt_images_load would keep for n samples: pixels, labels, keys' pointers. For choosing between residency
+ * and streaming against a budget. */
+size_t rt_images_bytes(int64_t n, int32_t h, int32_t w);
 
 typedef struct rt_images {
     int64_t n;
@@ -109,8 +128,17 @@ typedef struct rt_normalise {
 typedef struct rt_view {
     bool rrc, flip;          /* random resized crop; horizontal flip with probability 0.5 */
     int32_t pad_crop;        /* > 0: zero-pad by this and crop back at a random offset (classic CIFAR) */
-    float scale[2], ratio[2];/* of rrc */
+    float scale[2], ratio[2];/* of rrc: share of the area, width / height */
 } rt_view;
+/* What one draw came to: the box of the source that is shown, in source pixels; it may stick out under pad_crop. */
+typedef struct rt_view_box {
+    int32_t x0, y0, w, h;
+    bool flip;
+} rt_view_box;
+/* The draw for a source of h x w: purpose RT_RNG_AUGMENT at (seed, step, sample). Slot 0 holds {flip, y, x} of flip and
+ * pad_crop, slot 1 + t holds {area, log ratio, y, x} of the t-th try of the random resized crop. */
+rt_status rt_view_draw(const rt_view *view, int32_t h, int32_t w, uint64_t seed, uint64_t step, uint32_t sample,
+                       rt_view_box *out);
 /* out[b] = normalised float NHWC of image idx[b] under its view; view NULL: as is. (seed, step) key the draws. */
 rt_status rt_batch_fill(const rt_images *im, const int64_t *idx, int64_t batch, const rt_normalise *nm, const rt_view *view,
                         uint64_t seed, uint64_t step, int threads, float *out);

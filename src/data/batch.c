@@ -1,0 +1,96 @@
+/* Batches from resident images: views, flip and normalisation in one pass from uint8 to float. Each place in the batch is
+ * independent of the others, so the bytes do not depend on the thread count. */
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/rng.h"
+#include "data/internal.h"
+
+/* (v / 255 - mean) / std in float, the order of operations of torchvision's ToTensor + Normalize. */
+static void fill_table(const rt_normalise *nm, float table[256][3])
+{
+    for (int v = 0; v < 256; v++)
+        for (int c = 0; c < 3; c++) {
+            float x = (float)v / 255.0f;
+            table[v][c] = nm ? (x - nm->mean[c]) / nm->std[c] : x;
+        }
+}
+
+static void convert_row(float (*table)[3], const uint8_t *px, int32_t w, bool flip, float *out)
+{
+    for (int32_t x = 0; x < w; x++) {
+        const uint8_t *p = px + 3 * (flip ? w - 1 - x : x);
+        out[3 * x] = table[p[0]][0];
+        out[3 * x + 1] = table[p[1]][1];
+        out[3 * x + 2] = table[p[2]][2];
+    }
+}
+
+static rt_status fill_one(const rt_images *im, int64_t i, const rt_view *view, uint64_t seed, uint64_t step, uint32_t place,
+                          float (*table)[3], uint8_t *scratch, float *out)
+{
+    int32_t h = im->h, w = im->w;
+    size_t row = (size_t)w * 3;
+    const uint8_t *px = im->px + (size_t)i * (size_t)h * row;
+    rt_view_box b = {0, 0, w, h, false};
+    if (view) {
+        rt_status st = rt_view_draw(view, h, w, seed, step, place, &b);
+        if (st != RT_OK) return st;
+    }
+    if (view && view->rrc) {
+        rt_span box = {0, 0, b.w, b.h};
+        const uint8_t *from = px + (size_t)b.y0 * row + (size_t)b.x0 * 3;
+        rt_status st = rt_resize_window(from, row, b.h, b.w, &box, h, w, RT_BILINEAR, NULL, scratch);
+        if (st != RT_OK) return st;
+        px = scratch;
+    } else if (b.x0 || b.y0) { /* pad_crop: black outside */
+        int32_t lo = b.x0 < 0 ? -b.x0 : 0, hi = b.x0 > 0 ? w - b.x0 : w;
+        for (int32_t y = 0; y < h; y++) {
+            uint8_t *to = scratch + (size_t)y * row;
+            memset(to, 0, row);
+            if (y + b.y0 < 0 || y + b.y0 >= h || hi <= lo) continue;
+            memcpy(to + 3 * lo, px + (size_t)(y + b.y0) * row + 3 * (lo + b.x0), (size_t)(hi - lo) * 3);
+        }
+        px = scratch;
+    }
+    for (int32_t y = 0; y < h; y++) convert_row(table, px + (size_t)y * row, w, b.flip, out + (size_t)y * row);
+    return RT_OK;
+}
+
+rt_status rt_batch_fill(const rt_images *im, const int64_t *idx, int64_t batch, const rt_normalise *nm, const rt_view *view,
+                        uint64_t seed, uint64_t step, int threads, float *out)
+{
+    rt_status st = RT_OK;
+    float table[256][3];
+    uint8_t *scratch = NULL;
+    rt_error_chain failed = {0};
+    size_t size = (size_t)im->h * (size_t)im->w * 3;
+    if (threads < 1) threads = 1;
+    if (nm)
+        for (int c = 0; c < 3; c++)
+            if (!(nm->std[c] > 0)) return RT_RAISE(RT_ERR_ARG, "normalise: std %g of channel %d", (double)nm->std[c], c);
+    if (view) RT_TRY(rt_view_check(view));
+    for (int64_t b = 0; b < batch; b++)
+        if (idx[b] < 0 || idx[b] >= im->n)
+            return RT_RAISE(RT_ERR_ARG, "batch place %lld: image %lld of %lld", (long long)b, (long long)idx[b],
+                            (long long)im->n);
+    fill_table(nm, table);
+    if (view && !(scratch = rt_malloc(size * (size_t)threads)))
+        return RT_RAISE(RT_ERR_NOMEM, "no memory for views (%zu bytes)", size * (size_t)threads);
+    /* One contiguous run of places per thread: each writes its own part of out and uses its own scratch. */
+#pragma omp parallel for num_threads(threads) schedule(static, 1) if (threads > 1)
+    for (int t = 0; t < threads; t++) {
+        int64_t lo = batch * t / threads, hi = batch * (t + 1) / threads;
+        for (int64_t b = lo; b < hi; b++)
+            if (fill_one(im, idx[b], view, seed, step, (uint32_t)b, table, scratch + (view ? size * (size_t)t : 0),
+                         out + (size_t)b * size) != RT_OK) {
+#pragma omp critical(rt_batch_error)
+                rt_error_save(&failed);
+                break;
+            }
+    }
+    if (failed.status != RT_OK) st = rt_error_restore(&failed);
+out:
+    rt_free(scratch);
+    return st;
+}
