@@ -2,7 +2,9 @@
  *
  *   commit       files are written into `<path>.tmp`, each fsync'd; manifest.json (kind, input hashes, resolved config,
  *                sizes, SHA-256s) comes last; then rename to `<path>` and fsync of the parent. A folder without a valid
- *                manifest does not exist.
+ *                manifest does not exist. States and recovery: commit.c.
+ *                Equal runs give equal bytes in every file but run.json, where the manifest's "cost", "created" and "host"
+ *                are kept; "content_hash" covers all other files. Opening joins both into one object.
  *   checkpoint   a numbered artefact under `<stage>.ckpt/`; the newest valid one wins; older ones are removed after.
  *   lock         one writer per run directory (flock; names host and pid; a dead owner's lock is taken over).
  *   ledger       what a stage cost; survives resume by summing segments.
@@ -24,19 +26,23 @@ typedef struct rt_commit rt_commit;
 rt_status rt_commit_begin(const char *path, rt_commit **out);                  /* sweeps a stale .tmp first */
 const char *rt_commit_dir(const rt_commit *c);                                 /* write further files below here */
 rt_status rt_commit_file(rt_commit *c, const char *name, const void *p, size_t n); /* subfolders in name are created */
-/* manifest: borrowed object with the caller's fields ("kind", "inputs", "config", "classes", ...); "files" is added here
- * for everything below the folder. Replaces an existing artefact at path atomically. c is destroyed, also on failure. */
+/* manifest: borrowed object with the caller's fields: "kind" (required), "inputs_hash", "inputs", "config", "classes_hash",
+ * "seed", "revision", and "cost" (rt_ledger_json; goes to run.json). Added here: "format_version", "files" (everything below
+ * the folder), "content_hash", "created", "host". Replaces an existing artefact at path so that old or new is whole at every
+ * moment. c is destroyed, also on failure. Do not put anything that differs between equal runs into another field. */
 rt_status rt_commit_finish(rt_commit *c, const json_t *manifest);
 void rt_commit_abort(rt_commit *c);                                            /* accepts NULL */
 
-/* Opens a committed artefact: manifest parsed, kind checked, sizes checked (and SHA-256s when `deep`). RT_ERR_MISSING when
- * there is none; RT_ERR_FORMAT when damaged. *manifest is owned (json_decref). */
+/* Opens a committed artefact, first completing or taking back a commit that was killed between its renames: manifest
+ * parsed, kind checked (NULL: any), sizes checked (and SHA-256s when `deep`). RT_ERR_MISSING when there is none; RT_ERR_FORMAT
+ * when damaged; files the manifest does not list are ignored. *manifest (may be NULL) is owned (json_decref). */
 rt_status rt_artefact_open(const char *path, const char *kind, bool deep, json_t **manifest);
 /* True when path holds a committed artefact of this kind whose "inputs_hash" equals hash: the stage can be skipped. */
 bool rt_artefact_is_current(const char *path, const char *kind, const char *inputs_hash);
 
 /* --- checkpoints --------------------------------------------------------------------------------------------------- */
-/* Saves tensors and a small JSON state as step `step` under `<dir>`; keeps the newest `keep`. */
+/* Saves tensors and a small JSON state (give it "inputs_hash") as step `step` under `<dir>`; then keeps the newest `keep` up
+ * to it and drops later ones, which belong to a timeline that was given up. */
 rt_status rt_ckpt_save(const char *dir, uint64_t step, const rt_st_tensor *t, int64_t n, const json_t *state, int keep);
 /* Newest valid checkpoint whose state "inputs_hash" equals hash (NULL: any); RT_ERR_MISSING when there is none. */
 rt_status rt_ckpt_load(const char *dir, const char *inputs_hash, uint64_t *step, rt_st_file **tensors, json_t **state);
@@ -44,7 +50,7 @@ rt_status rt_ckpt_clear(const char *dir);
 
 /* --- lock ---------------------------------------------------------------------------------------------------------- */
 typedef struct rt_lock rt_lock;
-rt_status rt_lock_take(const char *dir, rt_lock **out); /* RT_ERR_LOCKED names host and pid */
+rt_status rt_lock_take(const char *dir, rt_lock **out); /* creates dir; RT_ERR_LOCKED names host and pid */
 void rt_lock_release(rt_lock *l);
 
 /* --- cost ledger (DESIGN 2.13) ------------------------------------------------------------------------------------- */
@@ -61,15 +67,15 @@ typedef struct rt_ledger rt_ledger;
 rt_status rt_ledger_create(rt_ledger **out);
 void rt_ledger_destroy(rt_ledger *l);
 void rt_ledger_begin(rt_ledger *l);                             /* starts the clock of this segment */
-rt_cost_entry *rt_ledger_entry(rt_ledger *l);                   /* counters to add to */
+rt_cost_entry *rt_ledger_entry(rt_ledger *l);                   /* counters to add to; borrowed until destroy */
 void rt_ledger_update(rt_ledger *l);                            /* brings wall, cpu, peaks up to now */
 json_t *rt_ledger_json(const rt_ledger *l);                     /* owned; goes into checkpoint state and manifest "cost" */
 rt_status rt_ledger_restore(rt_ledger *l, const json_t *saved); /* sums: earlier segments + this one */
 
 /* --- the one type for coresets and distilled sets ------------------------------------------------------------------ */
 /* On disk: images/<class>/<ipc index>.png (ImageFolder-loadable, lossless), set.safetensors ("images" f32 [n,h,w,3] in
- * `space`, "labels" i64 [n], optional "soft_labels" f32 [n,classes]), index.csv (selections: key,label,rank,score),
- * classes.txt, manifest.json. */
+ * normalised space, "labels" i64 [n], optional "soft_labels" f32 [n,classes]), index.csv (selections:
+ * key,label,rank,score), classes.txt, manifest.json of kind "set". Details: set.c. */
 typedef struct rt_set {
     int64_t n;
     int32_t h, w, ipc;
