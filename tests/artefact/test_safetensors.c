@@ -115,6 +115,7 @@ START_TEST(hostile_files_are_refused_quickly)
     rt_st_file *f = NULL;
     size_t n = 4 << 20;
     char *h = malloc(n + 1);
+    ck_assert_ptr_nonnull(h);
     memset(h, '[', n); /* deep nesting */
     h[0] = '{';
     h[n - 1] = '}';
