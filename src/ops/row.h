@@ -42,7 +42,7 @@ enum {
     RT_ROW_ELEMENTWISE = 1, /* one output, every input broadcast to it, no cross-element reads */
     RT_ROW_VIEW = 2,        /* output may share the input's storage (reshape, slice): ask rt_node_view */
     RT_ROW_LEAF = 4,
-    RT_ROW_LINEAR = 8       /* linear in input 0 given the others: gets the adjoint test */
+    RT_ROW_LINEAR = 8       /* linear, or affine, in input 0 given the others: gets the adjoint test */
 };
 
 typedef struct rt_op_row {

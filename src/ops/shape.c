@@ -457,6 +457,7 @@ static void concat_print(const rt_node *n, char *buf, size_t len) { snprintf(buf
 const rt_op_row rt_row_concat = {.name = "concat",
                                  .n_in = 255,
                                  .n_out = 1,
+                                 .flags = RT_ROW_LINEAR,
                                  .attr_bytes = sizeof(rt_concat_attr),
                                  .infer = concat_infer,
                                  .vjp = concat_vjp,
