@@ -73,5 +73,7 @@ rt_status rt_config_yaml(const rt_config *c, char **out);
 rt_status rt_config_canonical(const rt_config *c, const char *const *sections, int n, char **out);
 /* Every key with type, range, default and meaning, for `retort help config`. */
 rt_status rt_config_help(FILE *f);
+/* Optimal string alignment distance, ASCII case ignored; 40 when either has more than 40 bytes: for "did you mean". */
+int rt_edit_distance(const char *a, const char *b);
 
 #endif

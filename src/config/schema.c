@@ -81,9 +81,8 @@ bool cfg_in_section(const cfg_row *row, const char *section)
     return dot && (size_t)(dot - row->path) == n && !strncmp(row->path, section, n);
 }
 
-/* Optimal string alignment distance: insertions, deletions, substitutions and swaps of neighbours. Long keys are not
- * near anything. */
-static int edit_distance(const char *a, const char *b)
+/* Insertions, deletions, substitutions and swaps of neighbours, three rows of the table at a time. */
+int rt_edit_distance(const char *a, const char *b)
 {
     enum { MAX = 40 };
     int d[3][MAX + 1], n = (int)strnlen(a, MAX + 1), m = (int)strnlen(b, MAX + 1);
@@ -111,7 +110,7 @@ const cfg_row *cfg_nearest(const char *section, const char *key)
     int best_d = (int)strlen(key) / 3 + 1;
     for (int i = 0; i < N_ROWS; i++) {
         if (!cfg_in_section(&rows[i], section)) continue;
-        int d = edit_distance(key, rows[i].key);
+        int d = rt_edit_distance(key, rows[i].key);
         if (d <= best_d && (!best || d < best_d)) {
             best = &rows[i];
             best_d = d;
@@ -238,7 +237,7 @@ static rt_status to_choice(const cfg_row *row, const cfg_scalar *v, const char *
         }
         at += (size_t)snprintf(list + at, sizeof list - at, "%s%s", at ? ", " : "", *c);
         if (at >= sizeof list) at = sizeof list - 1;
-        if (edit_distance(text, *c) <= (int)strlen(text) / 3 + 1 && !near) near = *c;
+        if (rt_edit_distance(text, *c) <= (int)strlen(text) / 3 + 1 && !near) near = *c;
     }
     rt_status st = v->size ? cfg_blame(&v->src, "`%s` cannot be `%s`", row->path, text)
                            : cfg_blame(&v->src, "`%s` has no value", row->path);
