@@ -2,7 +2,7 @@
  *
  *   store.c   results.db: one SQLite file per run (WAL), five tables, rows replaced by key, so that a stage may be repeated
  *   export.c  the tables as CSV and JSONL
- *   query.c   summary: one row per method, IPC, protocol and student
+ *   data.c    everything of a run in memory; summary: one row per method, IPC, protocol and student
  *   table.c   the headline table for terminals and Markdown
  *   grid.c    image grids
  *   plot.c    gnuplot to SVG
@@ -47,7 +47,8 @@ typedef struct rt_row_set {
     int64_t ipc, seed, n;    /* n: images */
     int64_t image_bytes, label_bytes;
     const char *path;        /* relative to the run folder: "sets/dm-ipc10-s0" */
-    bool synthetic;
+    bool synthetic;          /* images were optimised, not selected */
+    bool uses_teacher;       /* construction needed features or scores of `teach`: its cost is shown beside */
 } rt_row_set;
 rt_status rt_results_put_set(rt_results *r, const rt_row_set *row);
 
