@@ -14,8 +14,9 @@
  * norm_dx computes the three in one op. It is handed mean and rstd only to save work: they are functions of x, so it
  * takes them as inputs without gradient, and its expansion recomputes them from x. Differentiating the expansion then
  * accounts for x, gamma, beta and gy completely, and nothing ever flows back into norm's mean and rstd from here. This
- * is sound only if mean and rstd are those of x: norm_dx has no public constructor, only norm's vjp makes one. A gradient
- * that does arrive at norm's mean or rstd sends norm itself through its expansion.
+ * is sound only if mean and rstd are those of x, and are outputs of a norm node rather than primitives that the expansion
+ * would meet again (a walk stops at a node's inputs): norm_dx has no public constructor, only norm's vjp makes one. A
+ * gradient that does arrive at norm's mean or rstd sends norm itself through its expansion.
  *
  * x [N,H,W,C]; gamma, beta [C]; mean, rstd [N,groups] or [C]; y [N,H,W,C] or [N,H/2,W/2,C]. */
 #include "ops/attrs.h"

@@ -200,8 +200,8 @@ static void affine_print(const rt_node *n, char *buf, size_t len)
 }
 
 const rt_op_row rt_row_color = {
-    .name = "color", .n_in = 2, .n_out = 1, .no_grad_in = 1u << 1, .infer = color_infer, .vjp = color_vjp,
-    .ref = color_ref, .cost = color_cost,
+    .name = "color", .n_in = 2, .n_out = 1, .flags = RT_ROW_LINEAR, .no_grad_in = 1u << 1, .infer = color_infer,
+    .vjp = color_vjp, .ref = color_ref, .cost = color_cost,
 };
 const rt_op_row rt_row_affine_sample = {
     .name = "affine_sample", .n_in = 2, .n_out = 1, .flags = RT_ROW_LINEAR, .no_grad_in = 1u << 1,
