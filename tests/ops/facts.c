@@ -10,7 +10,7 @@ static rt_graph *g;
 static rt_feed feed[MAX_FEED];
 static int n_feed;
 
-static void begin(void)
+static void begin(void) /* the last graph stays reachable: each test is a process */
 {
     rt_graph_destroy(g);
     g = NULL;

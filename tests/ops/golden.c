@@ -90,6 +90,15 @@ static values compute(rt_graph *g)
     return v;
 }
 
+/* With the graph. */
+static void release(values *v)
+{
+    const rt_node *last = rt_graph_node(v->g, rt_graph_node_count(v->g) - 1);
+    for (uint32_t i = 1; i < last->first_out + last->n_out; i++) free(v->at[i]);
+    free(v->at);
+    rt_graph_destroy(v->g);
+}
+
 static void agree(const values *v, rt_val got, const char *of, const char *field)
 {
     const golden *want = tensor(of, field);
@@ -128,6 +137,7 @@ static void conv_case(const char *of)
     agree(&v, grad[0], of, "gx");
     agree(&v, grad[1], of, "gw");
     agree(&v, grad[2], of, "gb");
+    release(&v);
 }
 START_TEST(convolution)
 {
@@ -149,6 +159,7 @@ START_TEST(pooling)
         agree(&v, y, of, "y");
         agree(&v, gx, of, "gx");
         if (max) agree(&v, rt_node_out(y, 1), of, "index");
+        release(&v);
     }
 }
 END_TEST
@@ -170,6 +181,7 @@ static void norm_case(const char *of)
     agree(&v, grad[2], of, "gbeta");
     agree(&v, hess[0], of, "hx");
     agree(&v, hess[1], of, "hgamma");
+    release(&v);
 }
 START_TEST(normalisation_to_second_order)
 {
@@ -191,6 +203,7 @@ START_TEST(cross_entropy)
     agree(&v, loss, of, "loss");
     agree(&v, grad[0], of, "gz");
     agree(&v, grad[1], of, "gq");
+    release(&v);
 }
 END_TEST
 
@@ -225,6 +238,7 @@ static void affine_case(const char *of, int corners)
     values v = compute(g);
     agree(&v, y, of, "y");
     agree(&v, gx, of, "gx");
+    release(&v);
 }
 START_TEST(affine_sampling)
 {
@@ -242,6 +256,7 @@ START_TEST(colour)
     values v = compute(g);
     agree(&v, y, "color", "y");
     agree(&v, gx, "color", "gx");
+    release(&v);
 }
 END_TEST
 
@@ -271,6 +286,7 @@ static void sgd_case(const char *of, bool nesterov, int expanded)
     agree(&val, at[0], of, "theta0");
     agree(&val, at[1], of, "theta1");
     agree(&val, at[2], of, "theta2");
+    release(&val);
 }
 
 static void adam_case(const char *of, int decoupled, int expanded)
@@ -295,6 +311,7 @@ static void adam_case(const char *of, int decoupled, int expanded)
     agree(&val, at[0], of, "theta0");
     agree(&val, at[1], of, "theta1");
     agree(&val, at[2], of, "theta2");
+    release(&val);
 }
 
 START_TEST(optimiser_steps)
