@@ -21,7 +21,10 @@ typedef struct slot {
     int64_t offset;
 } slot;
 
-static int32_t slot_count(const rt_model *m) { return m->n_param + m->n_stat; }
+static int32_t slot_count(const rt_model *m)
+{
+    return m->n_param + m->n_stat;
+}
 
 static slot slot_at(const rt_model *m, int32_t i)
 {
@@ -101,7 +104,10 @@ static int fits(const rt_st_tensor *t, const rt_shape *s)
     return 1;
 }
 
-static int is_float(rt_st_dtype t) { return t == RT_ST_F32 || t == RT_ST_F16 || t == RT_ST_BF16 || t == RT_ST_F64; }
+static int is_float(rt_st_dtype t)
+{
+    return t == RT_ST_F32 || t == RT_ST_F16 || t == RT_ST_BF16 || t == RT_ST_F64;
+}
 
 /* Fills source[slot] for every slot, or raises with everything that does not fit. */
 static rt_status match(const rt_model *m, const rt_st_file *f, const char *name, const rt_st_tensor **source)
@@ -126,7 +132,8 @@ static rt_status match(const rt_model *m, const rt_st_file *f, const char *name,
         source[at] = t;
         shape_text(t, got, sizeof got);
         if (!fits(t, &s.shape))
-            complain(&c, "misshapen %s %s, the network has %s", t->name, got, rt_shape_str(&s.shape, want, sizeof want));
+            complain(&c, "misshapen %s %s, the network has %s", t->name, got,
+                     rt_shape_str(&s.shape, want, sizeof want));
         else if (!is_float(t->dtype))
             complain(&c, "%s holds integers", t->name);
     }
@@ -192,7 +199,9 @@ rt_status rt_model_save(const rt_model *m, const char *path, const float *theta,
     if (m->n_stat) RT_ALLOC(counters, (size_t)m->n_stat * sizeof *counters, "tensor names");
     for (int32_t i = 0; i < n_slots; i++) {
         slot s = slot_at(m, i);
-        rt_st_tensor e = {.name = s.name, .dtype = RT_ST_F32, .rank = s.shape.rank,
+        rt_st_tensor e = {.name = s.name,
+                          .dtype = RT_ST_F32,
+                          .rank = s.shape.rank,
                           .data = (i < m->n_param ? theta : buffers) + s.offset,
                           .bytes = (uint64_t)rt_shape_count(&s.shape) * sizeof(float)};
         for (int32_t k = 0; k < e.rank; k++) e.shape[k] = s.shape.d[k];

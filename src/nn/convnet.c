@@ -3,7 +3,8 @@
  *
  * Names follow an nn.Sequential called `features` holding conv, norm, activation, pool of every block in turn:
  * block d is features.{4d} (conv) and features.{4d+1} (norm); without a norm a block has three entries and its conv is
- * features.{3d}. The classifier is `classifier`. One-channel 28x28 input is padded to 32x32 by the first convolution. */
+ * features.{3d}. The classifier is `classifier`. One-channel 28x28 input is padded to 32x32 by the first convolution.
+ */
 #include <stdio.h>
 
 #include "nn/net.h"
@@ -35,9 +36,17 @@ static void walk(rt_net *n, rt_act x, rt_act *features, rt_act *logits)
         snprintf(conv, sizeof conv, "features.%d", step * i);
         snprintf(norm, sizeof norm, "features.%d", step * i + 1);
         x = rt_net_conv_norm(n, x,
-                             &(rt_conv_norm){.conv = conv, .norm = norm, .out = d->width, .kernel = 3, .stride = 1,
-                                             .pad = i == 0 && d->size == 28 && d->channels == 1 ? 3 : 1, .bias = 1,
-                                             .init = RT_INIT_UNIFORM_FAN_IN, .kind = d->norm, .relu = 1, .pool = 1});
+                             &(rt_conv_norm){.conv = conv,
+                                             .norm = norm,
+                                             .out = d->width,
+                                             .kernel = 3,
+                                             .stride = 1,
+                                             .pad = i == 0 && d->size == 28 && d->channels == 1 ? 3 : 1,
+                                             .bias = 1,
+                                             .init = RT_INIT_UNIFORM_FAN_IN,
+                                             .kind = d->norm,
+                                             .relu = 1,
+                                             .pool = 1});
     }
     *features = rt_net_flatten(n, x);
     *logits = rt_net_linear(n, *features, "classifier", d->classes);

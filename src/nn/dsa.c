@@ -1,8 +1,9 @@
 /* DSA: parsing, drawing, applying. The rules are in dsa.h; the ranges are those of matching.md 2.4.
  *
- * An affine row (a0..a5) says where output pixel (i, j) reads its input: row = a0 i + a1 j + a2, col = a3 i + a4 j + a5.
- * For a linear map [[p, q], [r, s]] acting on normalised (x, y) coordinates about the centre, pixel coordinates become
- *   col = cw + p (j - cw) + q (i - ch) ratio,   row = ch + r (j - cw) / ratio + s (i - ch),
+ * An affine row (a0..a5) says where output pixel (i, j) reads its input:
+ *     row = a0 i + a1 j + a2,   col = a3 i + a4 j + a5.
+ * A linear map [[p, q], [r, s]] on normalised (x, y) coordinates about the centre becomes, in pixels,
+ *     col = cw + p (j - cw) + q (i - ch) ratio,   row = ch + r (j - cw) / ratio + s (i - ch),
  * with ch = (H-1)/2, cw = (W-1)/2 and ratio = W/H, or (W-1)/(H-1) when corners are aligned. On square maps both
  * conventions give the same coordinates. */
 #include "nn/dsa.h"
@@ -18,7 +19,10 @@ static const double brightness = 1.0, saturation = 2.0, contrast = 0.5, crop_rat
                     flip_probability = 0.5, scale_ratio = 1.2, rotate_degrees = 15.0;
 
 /* Where an op sits inside a stage: colour, geometry, cutout. */
-static int slot_of(rt_dsa_op op) { return op == RT_DSA_COLOR ? 0 : op == RT_DSA_CUTOUT ? 2 : 1; }
+static int slot_of(rt_dsa_op op)
+{
+    return op == RT_DSA_COLOR ? 0 : op == RT_DSA_CUTOUT ? 2 : 1;
+}
 
 /* Assigns stages for mode M: an op joins the current stage when its slot comes later than the stage's last one, or when
  * both are geometry and at most one of them is not a flip (a flip moves pixels without losing or mixing any). */
@@ -66,7 +70,10 @@ rt_status rt_dsa_parse(const char *strategy, char mode, rt_dsa *out)
     return RT_OK;
 }
 
-int32_t rt_dsa_stages(const rt_dsa *d) { return d->n_stages; }
+int32_t rt_dsa_stages(const rt_dsa *d)
+{
+    return d->n_stages;
+}
 
 /* The four words of one op for one key. Slot 0 belongs to the choice of the op group. */
 static rt_u32x4 words(uint64_t seed, uint64_t step, uint32_t sample, rt_dsa_op op)
@@ -74,7 +81,10 @@ static rt_u32x4 words(uint64_t seed, uint64_t step, uint32_t sample, rt_dsa_op o
     return rt_draw(seed, RT_RNG_DSA, step, sample, 1u + (uint32_t)op);
 }
 
-static double uniform(uint32_t word) { return (double)rt_u01(word); }
+static double uniform(uint32_t word)
+{
+    return (double)rt_u01(word);
+}
 
 static void draw_color(rt_u32x4 r, float p[3])
 {

@@ -2,7 +2,8 @@
  * kaiming_uniform with a = sqrt 5). torchvision's ResNets: convolutions normal with sd sqrt(2/fan_out) (He et al. 2015,
  * arXiv 1502.01852, equation 14), BatchNorm weight 1, bias 0.
  *
- * Parameter p of network `index` reads the stream (seed, RT_RNG_INIT, index, p), so its values depend on nothing else. */
+ * Parameter p of network `index` reads the stream (seed, RT_RNG_INIT, index, p), so its values depend on nothing else.
+ */
 #include <math.h>
 
 #include "base/rng.h"

@@ -1,5 +1,5 @@
-/* Layers over an rt_net (net.h). Every function works in both walks: it always computes the output shape and registers or
- * takes its parameters, and appends nodes only when there is a graph.
+/* Layers over an rt_net (net.h). Every function works in both walks: it always computes the output shape and registers
+ * or takes its parameters, and appends nodes only when there is a graph.
  *
  * Normalisation follows PyTorch: eps 1e-5, biased variance for the output; BatchNorm's running variance takes the
  * unbiased one with momentum 0.1. */
@@ -36,8 +36,8 @@ static rt_act avg_pool2(rt_net *n, rt_act x)
     return x;
 }
 
-/* Convolution, BatchNorm, optional ReLU. Outside training the norm is an affine map per channel with known coefficients,
- * so it is folded into the convolution: same function of every input, one pass over the map less. */
+/* Convolution, BatchNorm, optional ReLU. Outside training the norm is an affine map per channel with known
+ * coefficients, so it is folded into the convolution: same function of every input, one pass over the map less. */
 static rt_act conv_batch_norm(rt_net *n, rt_act x, const rt_conv_norm *c, rt_val w, rt_val b, rt_act y)
 {
     rt_graph *g = n->g;
@@ -118,8 +118,11 @@ rt_act rt_net_conv_norm(rt_net *n, rt_act x, const rt_conv_norm *c)
         rt_val gamma = rt_net_param(n, c->norm, "weight", vec, RT_INIT_ONE, 1);
         rt_val beta = rt_net_param(n, c->norm, "bias", vec, RT_INIT_ZERO, 1);
         pooled = c->pool && y.h % 2 == 0 && y.w % 2 == 0;
-        rt_norm_attr a = {.kind = RT_NORM_GROUP, .groups = c->kind == RT_MODEL_NORM_INSTANCE ? c->out : 4,
-                          .relu = c->relu, .pool = pooled ? 2 : 0, .eps = norm_eps};
+        rt_norm_attr a = {.kind = RT_NORM_GROUP,
+                          .groups = c->kind == RT_MODEL_NORM_INSTANCE ? c->out : 4,
+                          .relu = c->relu,
+                          .pool = pooled ? 2 : 0,
+                          .eps = norm_eps};
         if (g) y.v = rt_norm(g, y.v, gamma, beta, a, NULL, NULL);
     }
     if (pooled) {
@@ -155,8 +158,8 @@ rt_act rt_net_add(rt_net *n, rt_act a, rt_act b)
 rt_act rt_net_max_pool(rt_net *n, rt_act x, int32_t size, int32_t stride, int32_t pad)
 {
     if (n->g)
-        x.v = rt_max_pool(n->g, x.v,
-                          (rt_pool_attr){.size = {size, size}, .stride = {stride, stride}, .pad = {pad, pad}});
+        x.v =
+            rt_max_pool(n->g, x.v, (rt_pool_attr){.size = {size, size}, .stride = {stride, stride}, .pad = {pad, pad}});
     x.h = (x.h + 2 * pad - size) / stride + 1;
     x.w = (x.w + 2 * pad - size) / stride + 1;
     return x;
@@ -174,7 +177,6 @@ rt_act rt_net_flatten(rt_net *n, rt_act x)
     static const int nhwc_to_nchw[] = {0, 3, 1, 2};
     rt_act y = {.c = x.c * x.h * x.w};
 
-    if (n->g)
-        y.v = rt_reshape(n->g, rt_transpose(n->g, x.v, nhwc_to_nchw), RT_SHAPE(RT_F32, n->batch, y.c));
+    if (n->g) y.v = rt_reshape(n->g, rt_transpose(n->g, x.v, nhwc_to_nchw), RT_SHAPE(RT_F32, n->batch, y.c));
     return y;
 }

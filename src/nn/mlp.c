@@ -1,5 +1,5 @@
-/* The MLP of the cross-architecture pools: flatten (C,H,W), `depth` hidden layers of `width` units with ReLU, one linear
- * layer. Layers are called fc_1 ... fc_{depth+1}. Features are the last hidden activations. */
+/* The MLP of the cross-architecture pools: flatten (C,H,W), `depth` hidden layers of `width` units with ReLU, one
+ * linear layer. Layers are called fc_1 ... fc_{depth+1}. Features are the last hidden activations. */
 #include <stdio.h>
 
 #include "nn/net.h"

@@ -1,8 +1,8 @@
 /* Internal to src/nn: the model's tables, and one walk over a network.
  *
- * A network is written once, as a function over an rt_net. The first walk *declares* (g == NULL): it registers parameters
- * and statistics and tracks shapes. Every later walk *builds*: it takes the same parameters in the same order as views of
- * theta and appends graph nodes. So names, shapes, offsets and forward code cannot drift apart. */
+ * A network is written once, as a function over an rt_net. The first walk *declares* (g == NULL): it registers
+ * parameters and statistics and tracks shapes. Every later walk *builds*: it takes the same parameters in the same
+ * order as views of theta and appends graph nodes. So names, shapes, offsets and forward code cannot drift apart. */
 #ifndef RT_NN_NET_H
 #define RT_NN_NET_H
 
@@ -27,39 +27,41 @@ typedef struct rt_act {
 } rt_act;
 
 struct rt_net {
-    rt_model *declare;     /* not NULL: declaring walk */
+    rt_model *declare; /* not NULL: declaring walk */
     const rt_model *m;
     rt_graph *g;
     rt_val theta, buffers;
     int64_t batch;
     int training;
     int32_t next_param, next_stat;
-    rt_val *stat_new;      /* m->n_stat values, filled by training walks */
-    rt_status st;          /* first failure of a walk; layers do nothing after it */
+    rt_val *stat_new; /* m->n_stat values, filled by training walks */
+    rt_status st;     /* first failure of a walk; layers do nothing after it */
 };
 
 typedef struct rt_arch {
     const char *name;
-    rt_status (*resolve)(rt_model_desc *d);                          /* defaults and range checks */
+    rt_status (*resolve)(rt_model_desc *d); /* defaults and range checks */
     void (*walk)(rt_net *n, rt_act x, rt_act *features, rt_act *logits);
 } rt_arch;
 extern const rt_arch rt_arch_convnet, rt_arch_mlp, rt_arch_resnet18, rt_arch_resnet50;
 
-/* --- param.c ------------------------------------------------------------------------------------------------------- */
+/* --- param.c -------------------------------------------------------------------------------------------------------
+ */
 /* The next parameter, "<prefix>.<leaf>": registered while declaring, a view of theta while building. */
 rt_val rt_net_param(rt_net *n, const char *prefix, const char *leaf, rt_shape shape, rt_init init, int64_t fan);
 /* The next running statistic [count]; *index receives its place in stat_new. */
 rt_val rt_net_stat(rt_net *n, const char *prefix, const char *leaf, int64_t count, float init, int32_t *index);
 void rt_net_fail(rt_net *n, rt_status st);
 
-/* --- layers.c ------------------------------------------------------------------------------------------------------ */
+/* --- layers.c ------------------------------------------------------------------------------------------------------
+ */
 typedef struct rt_conv_norm {
     const char *conv, *norm; /* name prefixes; norm is ignored for RT_MODEL_NORM_NONE */
     int32_t out, kernel, stride, pad;
-    int32_t bias;            /* the convolution has a bias of its own */
-    rt_init init;            /* of the convolution weight */
+    int32_t bias; /* the convolution has a bias of its own */
+    rt_init init; /* of the convolution weight */
     rt_model_norm kind;
-    int32_t relu, pool;      /* after the norm: ReLU, 2x2 average pooling */
+    int32_t relu, pool; /* after the norm: ReLU, 2x2 average pooling */
 } rt_conv_norm;
 rt_act rt_net_conv_norm(rt_net *n, rt_act x, const rt_conv_norm *c);
 rt_act rt_net_linear(rt_net *n, rt_act x, const char *prefix, int32_t out);

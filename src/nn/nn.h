@@ -1,8 +1,7 @@
 /* Networks as graph builders over one flat parameter vector theta.
  *
  * A model is a list of named parameters (torchvision state_dict names, shapes and offsets into theta), a list of named
- * buffers (BatchNorm running statistics) and a function that builds its forward graph. Layers are functions in layers.c.
- */
+ * buffers (BatchNorm running statistics) and a function that builds its forward graph. Layers: layers.c. */
 #ifndef RT_NN_NN_H
 #define RT_NN_NN_H
 
@@ -17,7 +16,7 @@ typedef struct rt_param {
     rt_shape shape;
     int64_t offset, count; /* into theta; weights [K,C,R,S] and [out,in] as torchvision keeps them */
     rt_init init;
-    int64_t fan;           /* fan_in or fan_out, as init wants */
+    int64_t fan; /* fan_in or fan_out, as init wants */
 } rt_param;
 /* A BatchNorm statistic: not trained, but part of the state_dict. */
 typedef struct rt_model_stat {
@@ -30,16 +29,16 @@ typedef enum rt_model_norm {
     RT_MODEL_NORM_NONE,
     RT_MODEL_NORM_INSTANCE, /* GroupNorm with groups == channels: affine, no running statistics */
     RT_MODEL_NORM_BATCH,
-    RT_MODEL_NORM_LAYER,    /* over C,H,W of a sample, affine per element (as the DC code base has it) */
-    RT_MODEL_NORM_GROUP     /* 4 groups */
+    RT_MODEL_NORM_LAYER, /* over C,H,W of a sample, affine per element (as the DC code base has it) */
+    RT_MODEL_NORM_GROUP  /* 4 groups */
 } rt_model_norm;
 typedef struct rt_model_desc {
-    char arch[32];         /* "convnet" | "mlp" | "resnet18" | "resnet50" (torchvision names) */
-    int32_t depth, width;  /* convnet: blocks (0: by resolution, so that the last map is 4x4), channels (0: 128);
-                            * mlp: hidden layers (0: 2), units (0: 128); ignored by resnets */
-    rt_model_norm norm;    /* convnet */
+    char arch[32];        /* "convnet" | "mlp" | "resnet18" | "resnet50" (torchvision names) */
+    int32_t depth, width; /* convnet: blocks (0: by resolution, so that the last map is 4x4), channels (0: 128);
+                           * mlp: hidden layers (0: 2), units (0: 128); ignored by resnets */
+    rt_model_norm norm;   /* convnet */
     int32_t size, channels, classes; /* input is [N,size,size,channels] */
-    int32_t small_stem;    /* resnet: 3x3 stride 1 stem without max pool */
+    int32_t small_stem;              /* resnet: 3x3 stride 1 stem without max pool */
 } rt_model_desc;
 
 typedef struct rt_model rt_model;
@@ -47,8 +46,8 @@ typedef struct rt_model rt_model;
 rt_status rt_model_create(const rt_model_desc *d, rt_model **out);
 void rt_model_destroy(rt_model *m);
 const rt_model_desc *rt_model_desc_of(const rt_model *m); /* with depth and width resolved */
-int64_t rt_model_n_params(const rt_model *m);   /* length of theta */
-int64_t rt_model_n_buffers(const rt_model *m);  /* length of the flat buffer vector (running mean/var), may be 0 */
+int64_t rt_model_n_params(const rt_model *m);             /* length of theta */
+int64_t rt_model_n_buffers(const rt_model *m); /* length of the flat buffer vector (running mean/var), may be 0 */
 int32_t rt_model_param_count(const rt_model *m);
 const rt_param *rt_model_param(const rt_model *m, int32_t i);
 int32_t rt_model_stat_count(const rt_model *m);
@@ -62,7 +61,8 @@ typedef struct rt_forward {
 /* x [N,size,size,channels]; theta [P]; buffers [B] or none when the model has none. training: BatchNorm uses batch
  * statistics and updates the running ones (momentum 0.1, unbiased variance); otherwise the running ones, folded into
  * the convolution in front. Features and logits do not depend on layout: maps are flattened in C,H,W order. */
-rt_status rt_model_forward(const rt_model *m, rt_graph *g, rt_val x, rt_val theta, rt_val buffers, int training, rt_forward *out);
+rt_status rt_model_forward(const rt_model *m, rt_graph *g, rt_val x, rt_val theta, rt_val buffers, int training,
+                           rt_forward *out);
 /* Gradient of scalar y with respect to the flat theta, as one [P] value: differentiates with respect to each parameter
  * view and concatenates. theta must be the value given to rt_model_forward in the same graph. */
 rt_status rt_model_grad(const rt_model *m, rt_graph *g, rt_val y, rt_val theta, rt_val *grad);
@@ -73,8 +73,8 @@ void rt_model_decay_mask(const rt_model *m, float *out);
 void rt_model_init(const rt_model *m, uint64_t seed, uint64_t index, float *theta, float *buffers);
 
 /* state_dict <-> theta. Reads strip "module." and "_orig_mod."; every missing, unexpected or misshapen tensor is named:
- * the first few in the error (RT_ERR_FORMAT), all of them as log lines. num_batches_tracked is accepted and ignored, and
- * written as 0. `name` is how messages call the file. theta and buffers are untouched on failure. */
+ * the first few in the error (RT_ERR_FORMAT), all of them as log lines. num_batches_tracked is accepted and ignored,
+ * and written as 0. `name` is how messages call the file. theta and buffers are untouched on failure. */
 rt_status rt_model_load(const rt_model *m, const rt_st_file *f, const char *name, float *theta, float *buffers);
 rt_status rt_model_save(const rt_model *m, const char *path, const float *theta, const float *buffers,
                         const char *const *meta, int n_meta);

@@ -19,7 +19,8 @@ void rt_net_fail(rt_net *n, rt_status st)
 static void join_name(rt_net *n, char out[64], const char *prefix, const char *leaf)
 {
     int len = snprintf(out, 64, "%s.%s", prefix, leaf);
-    if (len < 0 || len >= 64) rt_net_fail(n, RT_RAISE(RT_ERR_INTERNAL, "parameter name %s.%s is too long", prefix, leaf));
+    if (len < 0 || len >= 64)
+        rt_net_fail(n, RT_RAISE(RT_ERR_INTERNAL, "parameter name %s.%s is too long", prefix, leaf));
 }
 
 /* Room for one more entry of `size` bytes; doubles. */
@@ -75,9 +76,9 @@ static rt_status check_desc(const rt_model_desc *d, const rt_arch **arch)
     const struct {
         const char *name;
         int32_t value, lo, hi;
-    } range[] = {{"depth", d->depth, 0, 12},        {"width", d->width, 0, 16384},       {"size", d->size, 1, 4096},
-                 {"channels", d->channels, 1, 1024}, {"classes", d->classes, 1, 1000000},
-                 {"norm", (int32_t)d->norm, 0, RT_MODEL_NORM_GROUP}};
+    } range[] = {{"depth", d->depth, 0, 12},          {"width", d->width, 0, 16384},
+                 {"size", d->size, 1, 4096},          {"channels", d->channels, 1, 1024},
+                 {"classes", d->classes, 1, 1000000}, {"norm", (int32_t)d->norm, 0, RT_MODEL_NORM_GROUP}};
 
     if (!memchr(d->arch, 0, sizeof d->arch)) return RT_RAISE(RT_ERR_CONFIG, "network name is not terminated");
     *arch = NULL;
@@ -127,14 +128,38 @@ void rt_model_destroy(rt_model *m)
     rt_free(m);
 }
 
-const rt_model_desc *rt_model_desc_of(const rt_model *m) { return &m->desc; }
-int64_t rt_model_n_params(const rt_model *m) { return m->n_theta; }
-int64_t rt_model_n_buffers(const rt_model *m) { return m->n_buffer; }
-int32_t rt_model_param_count(const rt_model *m) { return m->n_param; }
-const rt_param *rt_model_param(const rt_model *m, int32_t i) { return &m->param[i]; }
-int32_t rt_model_stat_count(const rt_model *m) { return m->n_stat; }
-const rt_model_stat *rt_model_stat_at(const rt_model *m, int32_t i) { return &m->stat[i]; }
-int32_t rt_model_feature_dim(const rt_model *m) { return m->feature_dim; }
+const rt_model_desc *rt_model_desc_of(const rt_model *m)
+{
+    return &m->desc;
+}
+int64_t rt_model_n_params(const rt_model *m)
+{
+    return m->n_theta;
+}
+int64_t rt_model_n_buffers(const rt_model *m)
+{
+    return m->n_buffer;
+}
+int32_t rt_model_param_count(const rt_model *m)
+{
+    return m->n_param;
+}
+const rt_param *rt_model_param(const rt_model *m, int32_t i)
+{
+    return &m->param[i];
+}
+int32_t rt_model_stat_count(const rt_model *m)
+{
+    return m->n_stat;
+}
+const rt_model_stat *rt_model_stat_at(const rt_model *m, int32_t i)
+{
+    return &m->stat[i];
+}
+int32_t rt_model_feature_dim(const rt_model *m)
+{
+    return m->feature_dim;
+}
 
 static rt_status check_value(const rt_graph *g, rt_val v, const char *what, rt_shape want)
 {
@@ -164,8 +189,8 @@ rt_status rt_model_forward(const rt_model *m, rt_graph *g, rt_val x, rt_val thet
         RT_ALLOC(stat_new, (size_t)m->n_stat * sizeof *stat_new, "statistics of a forward pass");
     }
 
-    rt_net walk = {.m = m, .g = g, .theta = theta, .buffers = buffers, .batch = batch, .training = training,
-                   .stat_new = stat_new};
+    rt_net walk = {
+        .m = m, .g = g, .theta = theta, .buffers = buffers, .batch = batch, .training = training, .stat_new = stat_new};
     m->arch->walk(&walk, (rt_act){.v = x, .h = d->size, .w = d->size, .c = d->channels}, &features, &logits);
     RT_TRYF(walk.st, "forward of %s", d->arch);
     rt_val buffers_new = training && m->n_stat ? rt_concat(g, stat_new, m->n_stat, 0) : none;

@@ -1,6 +1,6 @@
-/* ResNet-18 and ResNet-50 (He et al., arXiv 1512.03385) with torchvision's names, shapes and order; ResNet-50 is "v1.5":
- * the 3x3 convolution of a bottleneck carries the stride. small_stem replaces the 7x7 stride-2 stem and its max pool by a
- * 3x3 stride-1 convolution, as is usual for 32 to 64 pixels. Features are the globally averaged last map. */
+/* ResNet-18 and ResNet-50 (He et al., arXiv 1512.03385) with torchvision's names, shapes and order; ResNet-50 is
+ * "v1.5": the 3x3 convolution of a bottleneck carries the stride. small_stem replaces the 7x7 stride-2 stem and its max
+ * pool by a 3x3 stride-1 convolution, as is usual for 32 to 64 pixels. Features are the globally averaged last map. */
 #include <stdio.h>
 
 #include "nn/net.h"
@@ -20,12 +20,19 @@ static rt_act conv_bn(rt_net *n, rt_act x, const char *conv, const char *norm, i
                       int32_t stride, int32_t relu)
 {
     return rt_net_conv_norm(n, x,
-                            &(rt_conv_norm){.conv = conv, .norm = norm, .out = out, .kernel = kernel, .stride = stride,
-                                            .pad = kernel / 2, .init = RT_INIT_KAIMING_NORMAL_FAN_OUT,
-                                            .kind = RT_MODEL_NORM_BATCH, .relu = relu});
+                            &(rt_conv_norm){.conv = conv,
+                                            .norm = norm,
+                                            .out = out,
+                                            .kernel = kernel,
+                                            .stride = stride,
+                                            .pad = kernel / 2,
+                                            .init = RT_INIT_KAIMING_NORMAL_FAN_OUT,
+                                            .kind = RT_MODEL_NORM_BATCH,
+                                            .relu = relu});
 }
 
-/* Basic block (two 3x3) or bottleneck (1x1, 3x3, 1x1 to four times the width), shortcut by 1x1 where the shape changes. */
+/* Basic block (two 3x3) or bottleneck (1x1, 3x3, 1x1 to four times the width), shortcut by 1x1 where the shape changes.
+ */
 static rt_act block(rt_net *n, rt_act x, const char *prefix, int32_t width, int32_t stride, int bottleneck)
 {
     char conv[40], norm[40];

@@ -1,12 +1,15 @@
-/* Optimisers over the flat theta, with PyTorch's rules: SGD (momentum, Nesterov, decay added to the gradient), Adam, and
- * AdamW (decay decoupled). State starts at zero, which gives SGD's first step v = g as PyTorch has it.
+/* Optimisers over the flat theta, with PyTorch's rules: SGD (momentum, Nesterov, decay added to the gradient), Adam,
+ * and AdamW (decay decoupled). State starts at zero, which gives SGD's first step v = g as PyTorch has it.
  *
- * What changes from step to step (learning rate, bias corrections) is data in `hyper`, so one graph serves all steps. */
+ * What changes from step to step (learning rate, bias corrections) is data in `hyper`, so one graph serves all. */
 #include "optim/optim.h"
 
 #include <math.h>
 
-int rt_optim_n_state(const rt_optim_desc *d) { return d->kind == RT_SGD ? 1 : 2; }
+int rt_optim_n_state(const rt_optim_desc *d)
+{
+    return d->kind == RT_SGD ? 1 : 2;
+}
 
 void rt_optim_hyper(const rt_optim_desc *d, double lr, int64_t t, float hyper[3])
 {

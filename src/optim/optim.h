@@ -13,33 +13,32 @@ typedef struct rt_optim_desc {
     int32_t nesterov;
 } rt_optim_desc;
 
-typedef enum rt_schedule_kind {
-    RT_SCHED_CONSTANT, RT_SCHED_STEP, RT_SCHED_COSINE
-} rt_schedule_kind;
+typedef enum rt_schedule_kind { RT_SCHED_CONSTANT, RT_SCHED_STEP, RT_SCHED_COSINE } rt_schedule_kind;
 typedef struct rt_schedule {
     rt_schedule_kind kind;
-    double total;      /* epochs (or steps) E */
-    double zeta;       /* cosine: lr = 1/2 (1 + cos(pi e / (zeta E))); 1 anneals to 0 */
-    double factor;     /* step: multiplied at each milestone */
+    double total;  /* epochs (or steps) E */
+    double zeta;   /* cosine: lr = 1/2 (1 + cos(pi e / (zeta E))); 1 anneals to 0 */
+    double factor; /* step: multiplied at each milestone */
     double milestone[4];
     int32_t n_milestones;
-    double warmup;     /* linear from 0 over this many */
-    int32_t restart;   /* step: the optimiser is rebuilt (state zeroed, t = 1 again) at each milestone */
+    double warmup;   /* linear from 0 over this many */
+    int32_t restart; /* step: the optimiser is rebuilt (state zeroed, t = 1 again) at each milestone */
 } rt_schedule;
 /* Rate of the unit that begins when e epochs (or steps) are done; schedule.c says what that means for each kind. */
 double rt_schedule_at(const rt_schedule *s, double lr0, double e);
 /* 1 when the optimiser must be rebuilt because a milestone lies in (before, e]: ask at the start of every epoch with
  * before = e - 1. */
 int rt_schedule_restarts(const rt_schedule *s, double before, double e);
-/* Evaluation of the DC family (matching.md 4.1): epochs 0 .. E, so E + 1 of them; the rate falls tenfold *after* the epoch
- * with index floor(E/2) + 1 and the optimiser is rebuilt there, losing its momentum. */
+/* Evaluation of the DC family (matching.md 4.1): epochs 0 .. E, so E + 1 of them; the rate falls tenfold *after* the
+ * epoch with index floor(E/2) + 1 and the optimiser is rebuilt there, losing its momentum. */
 rt_schedule rt_schedule_dc(int64_t epochs);
 
 /* Number of state vectors of length P the optimiser keeps: 1 (SGD: v) or 2 (Adam: m, v). */
 int rt_optim_n_state(const rt_optim_desc *d);
-/* hyper is f32[3]: SGD reads [0] = lr; Adam reads lr, 1-beta1^t, 1-beta2^t. Fills host values for update t (1-based). */
+/* hyper is f32[3]: SGD reads [0] = lr; Adam reads lr, 1-beta1^t, 1-beta2^t. Fills host values for update t >= 1. */
 void rt_optim_hyper(const rt_optim_desc *d, double lr, int64_t t, float hyper[3]);
-/* Builds theta' and state' (rt_optim_n_state values). state [P] each, zero before the first step. hyper: input f32[3]; decay: rank 0 or [P] value, already multiplied by weight_decay. */
+/* Builds theta' and state' (rt_optim_n_state values). state [P] each, zero before the first step. hyper: input f32[3];
+ * decay: rank 0 or [P] value, already multiplied by weight_decay. */
 rt_val rt_optim_step(rt_graph *g, const rt_optim_desc *d, rt_val theta, const rt_val *state, rt_val grad, rt_val hyper,
                      rt_val decay, rt_val *state_new);
 /* avg' = decay * avg + (1 - decay) * theta, in the graph. */

@@ -1,8 +1,8 @@
 /* Learning-rate schedules: pure functions of e, the number of units done.
  *
  * Whoever asks decides the unit. Stepping once per epoch (the matching and the decoupled families) asks at the start of
- * epoch i with e = i, so epoch 0 has the full rate and a cosine ends just above its last value. Stepping per iteration asks
- * with e = i too, and `total` in iterations.
+ * epoch i with e = i, so epoch 0 has the full rate and a cosine ends just above its last value. Stepping per iteration
+ * asks with e = i too, and `total` in iterations.
  *
  * During warm-up the rate is lr0 * e / warmup; the cosine spans what is left: x = (e - warmup) / (total - warmup).
  * Milestones count from the start. */
@@ -21,13 +21,15 @@ double rt_schedule_at(const rt_schedule *s, double lr0, double e)
 {
     if (s->warmup > 0 && e < s->warmup) return lr0 * (e > 0 ? e : 0) / s->warmup;
     switch (s->kind) {
-    case RT_SCHED_STEP: return lr0 * pow(s->factor, passed(s, e));
+    case RT_SCHED_STEP:
+        return lr0 * pow(s->factor, passed(s, e));
     case RT_SCHED_COSINE: {
         double span = s->total - s->warmup, x = span > 0 ? (e - s->warmup) / span : 1.0;
         if (x > 1) x = 1;
         return 0.5 * lr0 * (1.0 + cos(3.14159265358979323846 * x / (s->zeta > 0 ? s->zeta : 1.0)));
     }
-    case RT_SCHED_CONSTANT: break;
+    case RT_SCHED_CONSTANT:
+        break;
     }
     return lr0;
 }
@@ -39,6 +41,10 @@ int rt_schedule_restarts(const rt_schedule *s, double before, double e)
 
 rt_schedule rt_schedule_dc(int64_t epochs)
 {
-    return (rt_schedule){.kind = RT_SCHED_STEP, .total = (double)(epochs + 1), .factor = 0.1,
-                         .milestone = {(double)(epochs / 2 + 2)}, .n_milestones = 1, .restart = 1};
+    return (rt_schedule){.kind = RT_SCHED_STEP,
+                         .total = (double)(epochs + 1),
+                         .factor = 0.1,
+                         .milestone = {(double)(epochs / 2 + 2)},
+                         .n_milestones = 1,
+                         .restart = 1};
 }
