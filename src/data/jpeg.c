@@ -168,7 +168,7 @@ static bool read_size(job *j, const void *bytes, size_t n)
 bool rt_is_jpeg(const void *bytes, size_t n)
 {
     const uint8_t *b = bytes;
-    return n >= 3 && b[0] == 0xFF && b[1] == 0xD8 && b[2] == 0xFF;
+    return n >= 2 && b[0] == 0xFF && b[1] == 0xD8; /* stray bytes before the next marker are only a warning */
 }
 
 static rt_status failed(const job *j, const char *name)

@@ -4,7 +4,9 @@
  * 2 bicubic with a = -0.5) * filter scale. Output x has centre a + (x + 0.5) * scale and takes source samples
  * int(c - s + 0.5) .. int(c + s + 0.5) - 1 clamped to the image; weights are normalised in double and rounded to 22
  * fraction bits; each pass is (sum + 2^21) >> 22 clipped to a byte. Horizontal pass first, then vertical, with the middle
- * image in bytes. A pass whose span already has the output size is skipped.
+ * image in bytes. A pass whose span already has the output size is skipped. (Pillow 13 runs the vertical pass first when the
+ * height loses more than twice as many pixels as the width, which moves some bytes by one; every release before it, and so
+ * every published weight and accuracy, has the order above.)
  *
  * Because every sum is exact integer arithmetic, any order and any vector width gives the same bytes. The horizontal pass
  * runs over the needed rows only, and only output pixels inside a window are computed (a centre crop costs what it shows).

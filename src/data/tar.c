@@ -118,17 +118,21 @@ static rt_status check_end(int fd, const char *tar, uint64_t end, uint64_t size)
     return RT_OK;
 }
 
+static rt_status unreadable(struct archive *a, const char *path)
+{
+    const char *why = archive_error_string(a);
+    if (archive_errno(a) == ENOMEM) return RT_RAISE(RT_ERR_NOMEM, "%s: no memory to read the archive", path);
+    rt_status st = RT_RAISE(RT_ERR_FORMAT, "%s: not a readable plain tar: %s", path, why ? why : "unknown damage");
+    return rt_error_fix(st, "shards are read in place: unpack compressed ones, copy damaged ones again");
+}
+
 static rt_status scan(struct archive *a, int fd, const char *path, uint64_t size, rt_member_list *m)
 {
     rt_status st = RT_OK;
     struct archive_entry *e = NULL;
     uint64_t end = 0;
     for (int r; (r = archive_read_next_header(a, &e)) != ARCHIVE_EOF;) {
-        if (r != ARCHIVE_OK && r != ARCHIVE_WARN) { /* warnings: odd owners or times, which do not matter here */
-            const char *why = archive_error_string(a);
-            return RT_RAISE(archive_errno(a) == ENOMEM ? RT_ERR_NOMEM : RT_ERR_FORMAT, "%s: not a readable plain tar: %s",
-                            path, why ? why : "unknown damage");
-        }
+        if (r != ARCHIVE_OK && r != ARCHIVE_WARN) return unreadable(a, path); /* warnings: odd owners or times */
         const char *name = archive_entry_pathname(e);
         if (!name) return RT_RAISE(RT_ERR_FORMAT, "%s: member %zu has no name", path, m->n);
         RT_TRY(rt_member_check_name(path, name));
@@ -172,7 +176,7 @@ rt_status rt_tar_scan(const char *path, rt_member_list *m)
     if (archive_read_support_filter_none(a) || archive_read_support_format_tar(a) ||
         archive_read_set_format_option(a, "tar", "read_concatenated_archives", "1") ||
         archive_read_open_fd(a, fd, READ_BLOCK)) {
-        st = RT_RAISE(RT_ERR_FORMAT, "%s: %s", path, archive_error_string(a));
+        st = unreadable(a, path);
         goto out;
     }
     RT_TRY(scan(a, fd, path, (uint64_t)sb.st_size, &list));

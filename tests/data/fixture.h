@@ -108,14 +108,14 @@ static inline void tar_pad(tar_out *t)
 static inline void tar_header(tar_out *t, const char *name, char type, const char *link, unsigned long long size)
 {
     char h[512] = {0};
-    strncpy(h, name, 100);
+    memcpy(h, name, strnlen(name, 100));
     memcpy(h + 100, "0000644", 7);
     memcpy(h + 108, "0000000", 7);
     memcpy(h + 116, "0000000", 7);
-    snprintf(h + 124, 12, "%011llo", size);
+    snprintf(h + 124, 12, "%011llo", size & 0777777777777ull);
     memcpy(h + 136, "00000000000", 11);
     h[156] = type;
-    if (link) strncpy(h + 157, link, 100);
+    if (link) memcpy(h + 157, link, strnlen(link, 100));
     memcpy(h + 257, "ustar\00000", 8);
     memset(h + 148, ' ', 8);
     unsigned sum = 0;
