@@ -1,7 +1,8 @@
 /* Attribute bytes of the structured ops: what a node carries besides its inputs. Private to src/ops and the backends.
  *
- * Attributes are compared and hashed as bytes, so no struct here has padding (checked below), and shapes that an op needs
- * from a tensor it does not read are attributes: a tensor kept alive for its shape alone would cost its whole storage.
+ * Attributes are compared and hashed as bytes, so no struct here has padding (checked below), and shapes that an op
+ * needs from a tensor it does not read are attributes: a tensor kept alive for its shape alone would cost its whole
+ * storage.
  *
  * Letters: image x [N,H,W,C]; convolution weight w [K,C/groups,R,S]; output y [N,P,Q,K]; g<t> gradient of t. */
 #ifndef RT_OPS_ATTRS_H

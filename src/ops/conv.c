@@ -2,7 +2,8 @@
  *
  * T(x, w, gy) = <gy, conv2d(x, w)> is linear in each argument. Fixing two and differentiating by the third gives conv2d
  * (by gy), conv2d_dx (by x) and conv2d_dw (by w), so the three are each other's derivatives and the family is closed at
- * every order. The bias adds <gy, 1 bias>: its gradient is the second output of conv2d_dw, which reads gy once for both.
+ * every order. The bias adds <gy, 1 bias>: its gradient is the second output of conv2d_dw, which reads gy once for
+ * both.
  *
  * Not here: dilation, asymmetric padding, transposed convolution as a layer (conv2d_dx is that operator).
  *
@@ -227,7 +228,7 @@ static rt_status conv2d_dw_ref(const rt_node *n, const rt_ref_io *io)
     return RT_OK;
 }
 
-/* --- cost and text ------------------------------------------------------------------------------------------------- */
+/* --- cost and text ------------------------------------------------------------------------------------------------ */
 
 /* Multiply-adds with padding counted, as everyone counts them. */
 static rt_cost conv_cost(const rt_node *n, const rt_shape *w, const rt_shape *y)

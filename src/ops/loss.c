@@ -3,8 +3,8 @@
  *     log_softmax (z) -> y = z - max z - log sum exp(z - max z)
  *     softmax_ce (z[B,C], q[B,C]) -> loss[B] = -sum_c q log softmax(z),  p[B,C] = softmax(z)
  *
- * q is not required to sum to one (mixed or partial labels do not): d loss / dz = p * sum q - q. p is a second output, so
- * the derivative is made of values the forward pass already has, and a second derivative arrives at p as a gradient
+ * q is not required to sum to one (mixed or partial labels do not): d loss / dz = p * sum q - q. p is a second output,
+ * so the derivative is made of values the forward pass already has, and a second derivative arrives at p as a gradient
  * and goes through the softmax Jacobian diag(p) - p p'. */
 #include "ops/attrs.h"
 #include "ops/check.h"
@@ -66,7 +66,7 @@ static void softmax_ce_vjp(rt_graph *g, const rt_node *n, const rt_val *gy, rt_v
     }
 }
 
-/* --- definition ---------------------------------------------------------------------------------------------------- */
+/* --- definition --------------------------------------------------------------------------------------------------- */
 
 /* max + log sum exp(z - max): what log_softmax subtracts. */
 static double log_sum_exp(const double *z, int64_t count)

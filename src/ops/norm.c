@@ -14,9 +14,9 @@
  * norm_dx computes the three in one op. It is handed mean and rstd only to save work: they are functions of x, so it
  * takes them as inputs without gradient, and its expansion recomputes them from x. Differentiating the expansion then
  * accounts for x, gamma, beta and gy completely, and nothing ever flows back into norm's mean and rstd from here. This
- * is sound only if mean and rstd are those of x, and are outputs of a norm node rather than primitives that the expansion
- * would meet again (a walk stops at a node's inputs): norm_dx has no public constructor, only norm's vjp makes one. A
- * gradient that does arrive at norm's mean or rstd sends norm itself through its expansion.
+ * is sound only if mean and rstd are those of x, and are outputs of a norm node rather than primitives that the
+ * expansion would meet again (a walk stops at a node's inputs): norm_dx has no public constructor, only norm's vjp
+ * makes one. A gradient that does arrive at norm's mean or rstd sends norm itself through its expansion.
  *
  * x [N,H,W,C]; gamma, beta [C]; mean, rstd [N,groups] or [C]; y [N,H,W,C] or [N,H/2,W/2,C]. */
 #include "ops/attrs.h"
@@ -93,7 +93,7 @@ out:
     return st;
 }
 
-/* --- constructor and derivative ------------------------------------------------------------------------------------ */
+/* --- constructor and derivative ----------------------------------------------------------------------------------- */
 
 rt_val rt_norm(rt_graph *g, rt_val x, rt_val gamma, rt_val beta, rt_norm_attr a, rt_val *mean, rt_val *rstd)
 {
@@ -119,7 +119,7 @@ static void norm_vjp(rt_graph *g, const rt_node *n, const rt_val *gy, rt_val *gx
     gx[2] = rt_node_out(gx[0], 2);
 }
 
-/* --- expansion ------------------------------------------------------------------------------------------------------ */
+/* --- expansion ---------------------------------------------------------------------------------------------------- */
 
 /* x seen so that the elements of one statistic are whole axes: [N,H,W,G,C/G] over 1,2,4, or [N,H,W,C] over 0,1,2. */
 typedef struct norm_view {
@@ -188,7 +188,7 @@ static void norm_dx_expand(rt_graph *g, const rt_node *n, rt_val *out)
     out[2] = rt_sum(g, ge, nhw, false);
 }
 
-/* --- definition ------------------------------------------------------------------------------------------------------ */
+/* --- definition --------------------------------------------------------------------------------------------------- */
 
 /* Statistic of element (image, channel). */
 static int64_t stat_at(const rt_norm_attr *a, int64_t image, int64_t c, int64_t channels)
@@ -286,7 +286,7 @@ out:
     return st;
 }
 
-/* --- cost and text --------------------------------------------------------------------------------------------------- */
+/* --- cost and text ------------------------------------------------------------------------------------------------ */
 
 /* Statistics 4, normalise and scale 4, ReLU and pool 1 each. */
 static rt_cost norm_cost(const rt_node *n)

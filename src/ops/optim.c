@@ -1,9 +1,9 @@
 /* Optimiser steps over the flat parameter vector: one pass over theta, its state and the gradient each.
  *
- * Formulas are in kernels/math/optim.inc. A step has no derivative of its own: it expands into primitives where one is asked
- * for, so a trajectory of steps is differentiable in theta, the gradients, the learning rate and the decay. Two edges of
- * the mathematics remain: Adam's square root has no derivative where v' is exactly 0 (theta' then has infinite slope in
- * v'), and eps belongs outside the root, as in PyTorch.
+ * Formulas are in kernels/math/optim.inc. A step has no derivative of its own: it expands into primitives where one is
+ * asked for, so a trajectory of steps is differentiable in theta, the gradients, the learning rate and the decay. Two
+ * edges of the mathematics remain: Adam's square root has no derivative where v' is exactly 0 (theta' then has
+ * infinite slope in v'), and eps belongs outside the root, as in PyTorch.
  *
  * Storage. Every element is read before any output of the same element is written, so output 0 (theta') may take the
  * storage of theta, its state or the gradient (inplace_in). The other outputs always get storage of their own: the
@@ -53,7 +53,7 @@ out:
     return st;
 }
 
-/* --- constructors ---------------------------------------------------------------------------------------------------- */
+/* --- constructors ------------------------------------------------------------------------------------------------- */
 
 rt_val rt_sgd_step(rt_graph *g, rt_val theta, rt_val v, rt_val grad, rt_val lr, rt_val decay, double momentum,
                    bool nesterov, rt_val *v_new)
@@ -74,7 +74,7 @@ rt_val rt_adam_step(rt_graph *g, rt_val theta, rt_val m, rt_val v, rt_val grad, 
     return out;
 }
 
-/* --- expansion -------------------------------------------------------------------------------------------------------- */
+/* --- expansion ---------------------------------------------------------------------------------------------------- */
 
 static void sgd_step_expand(rt_graph *g, const rt_node *n, rt_val *out)
 {
@@ -105,7 +105,7 @@ static void adam_step_expand(rt_graph *g, const rt_node *n, rt_val *out)
     out[2] = v;
 }
 
-/* --- definition ------------------------------------------------------------------------------------------------------ */
+/* --- definition --------------------------------------------------------------------------------------------------- */
 
 static rt_status sgd_step_ref(const rt_node *n, const rt_ref_io *io)
 {
@@ -132,7 +132,7 @@ static rt_status adam_step_ref(const rt_node *n, const rt_ref_io *io)
     return RT_OK;
 }
 
-/* --- cost and text --------------------------------------------------------------------------------------------------- */
+/* --- cost and text ------------------------------------------------------------------------------------------------ */
 
 static rt_cost sgd_step_cost(const rt_node *n) { return rt_op_streaming_cost(n, 6); }
 static rt_cost adam_step_cost(const rt_node *n) { return rt_op_streaming_cost(n, 15); }

@@ -3,8 +3,8 @@
  *     avg_pool (x) <-> avg_pool_dx (gy)                  padding counts as zeros, the divisor is the window's size
  *     max_pool_dx (gy, index) <-> pool_gather (gx, index)
  *
- * max_pool itself returns (y, index) and is linear once the index is fixed, which is its derivative wherever it has one.
- * Windows may overlap. Padding never wins a maximum; among equals the first in scan order wins; a NaN wins.
+ * max_pool itself returns (y, index) and is linear once the index is fixed, which is its derivative wherever it has
+ * one. Windows may overlap. Padding never wins a maximum; among equals the first in scan order wins; a NaN wins.
  *
  * x [N,H,W,C], y and index [N,P,Q,C]; index = h*W + w within the image and channel. */
 #include "ops/attrs.h"
@@ -128,7 +128,7 @@ static void pool_gather_vjp(rt_graph *g, const rt_node *n, const rt_val *gy, rt_
     gx[1] = (rt_val){0};
 }
 
-/* --- definition ---------------------------------------------------------------------------------------------------- */
+/* --- definition --------------------------------------------------------------------------------------------------- */
 
 typedef struct pool_window {
     int64_t h0, h1, w0, w1; /* the part of the window inside the image */
@@ -208,7 +208,8 @@ static rt_status max_pool_ref(const rt_node *n, const rt_ref_io *io)
 }
 
 /* Position in the image of the winner of y element iy, or an error: the index is data. */
-static rt_status winner_at(const rt_node *n, const int32_t *index, int64_t iy, const rt_shape *y, int64_t hw, int64_t *at)
+static rt_status winner_at(const rt_node *n, const int32_t *index, int64_t iy, const rt_shape *y, int64_t hw,
+                           int64_t *at)
 {
     if (index[iy] < 0 || index[iy] >= hw)
         return rt_op_misuse(n, "index %d at element %lld is outside the image", index[iy], (long long)iy);
@@ -246,7 +247,7 @@ out:
     return st;
 }
 
-/* --- cost and text ------------------------------------------------------------------------------------------------- */
+/* --- cost and text ------------------------------------------------------------------------------------------------ */
 
 static rt_cost pool_cost(const rt_node *n)
 {

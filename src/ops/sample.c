@@ -59,9 +59,12 @@ out:
     return st;
 }
 
-/* --- constructors and derivatives ---------------------------------------------------------------------------------- */
+/* --- constructors and derivatives --------------------------------------------------------------------------------- */
 
-rt_val rt_color(rt_graph *g, rt_val x, rt_val p) { return rt_graph_append(g, RT_OP_COLOR, (rt_val[]){x, p}, 2, NULL, 0); }
+rt_val rt_color(rt_graph *g, rt_val x, rt_val p)
+{
+    return rt_graph_append(g, RT_OP_COLOR, (rt_val[]){x, p}, 2, NULL, 0);
+}
 
 rt_val rt_box_mask(rt_graph *g, rt_val x, rt_val box)
 {
@@ -107,7 +110,7 @@ static void box_mask_vjp(rt_graph *g, const rt_node *n, const rt_val *gy, rt_val
     gx[1] = (rt_val){0};
 }
 
-/* --- definition ------------------------------------------------------------------------------------------------------ */
+/* --- definition --------------------------------------------------------------------------------------------------- */
 
 static rt_status color_ref(const rt_node *n, const rt_ref_io *io)
 {
@@ -183,7 +186,7 @@ static rt_status box_mask_ref(const rt_node *n, const rt_ref_io *io)
     return RT_OK;
 }
 
-/* --- cost and text ------------------------------------------------------------------------------------------------- */
+/* --- cost and text ------------------------------------------------------------------------------------------------ */
 
 static rt_cost color_cost(const rt_node *n) { return rt_op_streaming_cost(n, 11); }
 static rt_cost box_mask_cost(const rt_node *n) { return rt_op_streaming_cost(n, 0); }

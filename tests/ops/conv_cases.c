@@ -14,7 +14,10 @@ static void conv_depthwise(rt_graph *g, const rt_val *x, rt_val *y)
     y[0] = rt_conv2d(g, x[0], x[1], (rt_val){0}, depthwise);
 }
 static void conv_bias(rt_graph *g, const rt_val *x, rt_val *y) { y[0] = rt_conv2d(g, x[0], x[1], x[2], plain); }
-static void conv_pointwise(rt_graph *g, const rt_val *x, rt_val *y) { y[0] = rt_conv2d(g, x[0], x[1], x[2], pointwise); }
+static void conv_pointwise(rt_graph *g, const rt_val *x, rt_val *y)
+{
+    y[0] = rt_conv2d(g, x[0], x[1], x[2], pointwise);
+}
 static void conv_grouped(rt_graph *g, const rt_val *x, rt_val *y) { y[0] = rt_conv2d(g, x[0], x[1], x[2], grouped); }
 
 /* (gy, w): the image has h x w x c, which the window does not determine. */

@@ -52,7 +52,7 @@ static void refused(rt_val v, const char *want)
     begin();
 }
 
-/* --- convolution ----------------------------------------------------------------------------------------------------- */
+/* --- convolution -------------------------------------------------------------------------------------------------- */
 START_TEST(convolution_by_hand)
 {
     static const double x[] = {1, 2, 3, 4, 5, 6, 7, 8, 9}, w[] = {1, 0, 0, -1}, b[] = {10};
@@ -96,7 +96,8 @@ START_TEST(convolution_refuses)
                 {{{1, 1}, {-1, 0}, 1}, "conv2d(f32[1,2,2,4], f32[4,4,3,3]): padding must not be negative"},
                 {{{1, 1}, {0, 0}, 0}, "conv2d(f32[1,2,2,4], f32[4,4,3,3]): groups must be at least 1"},
                 {{{1, 1}, {0, 0}, 3}, "conv2d(f32[1,2,2,4], f32[4,4,3,3]): 3 groups do not divide C = 4 and K = 4"},
-                {{{1, 1}, {0, 0}, 1}, "conv2d(f32[1,2,2,4], f32[4,4,3,3]): the window is larger than the padded image"}};
+                {{{1, 1}, {0, 0}, 1},
+                 "conv2d(f32[1,2,2,4], f32[4,4,3,3]): the window is larger than the padded image"}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         x = rt_input(g, "x", RT_SHAPE(RT_F32, 1, 2, 2, 4));
         w = rt_input(g, "w", RT_SHAPE(RT_F32, 4, 4, 3, 3));
@@ -109,7 +110,7 @@ START_TEST(convolution_refuses)
 }
 END_TEST
 
-/* --- pooling ---------------------------------------------------------------------------------------------------------- */
+/* --- pooling ------------------------------------------------------------------------------------------------------ */
 START_TEST(maximum_of_ties_padding_and_nan)
 {
     static const double x[] = {-3, -3, -5, -4, -2, -2, -9, -2, -2};
@@ -165,7 +166,7 @@ START_TEST(a_foreign_index_is_refused)
 }
 END_TEST
 
-/* --- norms and losses -------------------------------------------------------------------------------------------------- */
+/* --- norms and losses --------------------------------------------------------------------------------------------- */
 START_TEST(norm_by_hand)
 {
     /* channel 0: 1,3,5,7 (mean 4, variance 5); channel 1: constant, so eps alone keeps it finite */
@@ -200,11 +201,12 @@ START_TEST(batch_norm_ignores_groups)
     x = rt_input(g, "x", RT_SHAPE(RT_F32, 2, 3, 2, 3));
     c = rt_input(g, "c", RT_SHAPE(RT_F32, 3));
     b.pool = 2;
-    refused(rt_norm(g, x, c, c, b, NULL, NULL), "norm(f32[2,3,2,3], f32[3], f32[3]): a fused 2x2 pool needs even H and W");
+    refused(rt_norm(g, x, c, c, b, NULL, NULL),
+            "norm(f32[2,3,2,3], f32[3], f32[3]): a fused 2x2 pool needs even H and W");
 }
 END_TEST
 
-/* The fused backward serves first order; a gradient into mean or rstd, or a second derivative, goes through primitives. */
+/* The fused backward serves first order; a gradient into mean or rstd goes through primitives. */
 START_TEST(norm_uses_its_fused_backward)
 {
     begin();
@@ -239,7 +241,7 @@ START_TEST(cross_entropy_is_stable)
 }
 END_TEST
 
-/* --- views --------------------------------------------------------------------------------------------------------------- */
+/* --- views -------------------------------------------------------------------------------------------------------- */
 START_TEST(identities_are_exact)
 {
     static const double x[] = {0.1, -0.7, 0.3, 1e9, -1e-9, 0.3, 0.11, 0.13, 0.17, 5, 6, 7};
@@ -292,7 +294,7 @@ START_TEST(boxes_are_clipped)
 }
 END_TEST
 
-/* --- optimisers ---------------------------------------------------------------------------------------------------------- */
+/* --- optimisers --------------------------------------------------------------------------------------------------- */
 START_TEST(steps_by_hand)
 {
     static const double theta[] = {1, -2}, v[] = {0.5, 0}, grad[] = {0.25, 1}, lr[] = {0.5}, decay[] = {0.5, 0};
@@ -309,7 +311,8 @@ START_TEST(steps_by_hand)
     static const double zero[] = {0, 0}, hyper[] = {0.5, 0.5, 0.75};
     rt_val z = input(zero, s), h = input(hyper, RT_SHAPE(RT_F32, 3));
     /* from zero state the first Adam step moves by lr * sign(g), here with eps 0 and no decay */
-    eval(rt_adam_step(g, t, z, z, gr, h, rt_scalar(g, 0), (rt_adam_attr){.beta1 = 0.5, .beta2 = 0.25}, NULL, NULL), out);
+    const rt_adam_attr a = {.beta1 = 0.5, .beta2 = 0.25};
+    eval(rt_adam_step(g, t, z, z, gr, h, rt_scalar(g, 0), a, NULL, NULL), out);
     rt_assert_near(out[0], 0.5, 1e-15, 0);
     rt_assert_near(out[1], -2.5, 1e-15, 0);
 }

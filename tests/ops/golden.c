@@ -11,7 +11,7 @@
 enum { MAX_TENSORS = 160 };
 static const double tolerance = 1e-12;
 
-/* --- the file ------------------------------------------------------------------------------------------------------- */
+/* --- the file ----------------------------------------------------------------------------------------------------- */
 typedef struct golden {
     char name[64];
     rt_shape shape;
@@ -61,7 +61,7 @@ static rt_val input(rt_graph *g, const char *of, const char *field)
 
 static int attr_of(const char *of, const char *field, int i) { return (int)tensor(of, field)->v[i]; }
 
-/* --- computing a graph by its rows' references ---------------------------------------------------------------------- */
+/* --- computing a graph by its rows' references -------------------------------------------------------------------- */
 typedef struct values {
     rt_graph *g;
     void **at; /* by value id */
@@ -122,7 +122,7 @@ static rt_graph *open_graph(void)
     return g;
 }
 
-/* --- cases ---------------------------------------------------------------------------------------------------------- */
+/* --- cases -------------------------------------------------------------------------------------------------------- */
 static void conv_case(const char *of)
 {
     rt_graph *g = open_graph();

@@ -1,9 +1,9 @@
 /* Second derivatives of whole networks: H v of a training loss, by differentiating the gradient graph, against central
  * differences of the gradient, all in float64 by the rows' references.
  *
- * A difference sees a kink where the derivative is defined as zero: a ReLU or a maximum that switches between theta - h v
- * and theta + h v. With tens of thousands of units the step must be small enough that none does (v is scaled to each
- * parameter's size and h is relative); rounding then bounds the agreement from below. */
+ * A difference sees a kink where the derivative is defined as zero: a ReLU or a maximum that switches between theta -
+ * h v and theta + h v. With tens of thousands of units the step must be small enough that none does (v is scaled to
+ * each parameter's size and h is relative); rounding then bounds the agreement from below. */
 #include "../support/eval.h"
 #include "../support/suite.h"
 
@@ -48,7 +48,8 @@ static problem open_problem(const rt_model_desc *d, int64_t images)
     p.n_params = rt_model_n_params(p.m);
     const int64_t n_buffers = rt_model_n_buffers(p.m), pixels = (int64_t)d->size * d->size * d->channels;
 
-    float *theta = malloc((size_t)p.n_params * sizeof *theta), *buffers = calloc((size_t)n_buffers + 1, sizeof *buffers);
+    float *theta = malloc((size_t)p.n_params * sizeof *theta);
+    float *buffers = calloc((size_t)n_buffers + 1, sizeof *buffers);
     rt_model_init(p.m, 11, 0, theta, n_buffers ? buffers : NULL);
     p.theta_data = malloc((size_t)p.n_params * sizeof *p.theta_data);
     p.buffer_data = malloc((size_t)(n_buffers + 1) * sizeof *p.buffer_data);
@@ -148,6 +149,55 @@ START_TEST(convnet3_batch_norm)
 }
 END_TEST
 
+static double dot(const double *a, const double *b, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += a[i] * b[i];
+    return sum;
+}
+
+/* <w, H v> = <v, H w>; and the mixed product d <grad_theta, v> / dx against differences of the image gradient. */
+START_TEST(products_are_symmetric_and_mixed)
+{
+    const rt_model_desc d = {.arch = "convnet", .depth = 2, .width = 6, .norm = RT_MODEL_NORM_INSTANCE, .size = 8,
+                             .channels = 3, .classes = 5};
+    const double h = 1e-6;
+    problem p = open_problem(&d, 4);
+    const int64_t n = p.n_params, n_x = rt_shape_count(rt_val_shape(p.g, p.x));
+    double *v = p.v_data, *w = normals(n, 4);
+    double *hv = malloc((size_t)n * sizeof *hv), *hw = malloc((size_t)n * sizeof *hw);
+    evaluate(&p, p.hv, hv);
+    p.v_data = w;
+    evaluate(&p, p.hv, hw);
+    p.v_data = v;
+    rt_assert_near(dot(w, hv, n), dot(v, hw, n), 1e-12, 1e-11);
+
+    rt_val gx, kv;
+    rt_ok(rt_grad(p.g, p.loss, &p.x, 1, &gx));
+    rt_ok(rt_grad(p.g, rt_dot(p.g, p.grad, p.v), &p.x, 1, &kv));
+    double *got = malloc((size_t)n_x * sizeof *got), *side[2], error = 0, size = 0;
+    evaluate(&p, kv, got);
+    for (int s = 0; s < 2; s++) {
+        side[s] = malloc((size_t)n_x * sizeof **side);
+        for (int64_t i = 0; i < n; i++) p.theta_data[i] += (s ? 2 * h : -h) * v[i];
+        evaluate(&p, gx, side[s]);
+    }
+    for (int64_t i = 0; i < n_x; i++) {
+        double want = (side[1][i] - side[0][i]) / (2 * h);
+        error += (got[i] - want) * (got[i] - want);
+        size += want * want;
+    }
+    ck_assert_msg(size > 0 && sqrt(error / size) <= 1e-6, "mixed product differs by %.3g", sqrt(error / size));
+    free(w);
+    free(hv);
+    free(hw);
+    free(got);
+    free(side[0]);
+    free(side[1]);
+    close_problem(&p);
+}
+END_TEST
+
 /* The whole network with its 7x7 stem and max pool: 32 pixels leave a 1x1 last map. */
 START_TEST(resnet18)
 {
@@ -157,5 +207,6 @@ END_TEST
 
 static const rt_test tests[] = {{"ConvNet-3, instance norm", convnet3},
                                 {"ConvNet-3, batch norm", convnet3_batch_norm},
+                                {"symmetric and mixed products", products_are_symmetric_and_mixed},
                                 {"ResNet-18", resnet18}};
 RT_SUITE("ops.hvp", tests)

@@ -3,7 +3,8 @@
 
 #include "ops/attrs.h"
 
-static const rt_pool_attr two = {{2, 2}, {2, 2}, {0, 0}}, three = {{3, 3}, {2, 2}, {1, 1}}, uneven = {{3, 2}, {1, 2}, {1, 0}};
+static const rt_pool_attr two = {{2, 2}, {2, 2}, {0, 0}}, three = {{3, 3}, {2, 2}, {1, 1}},
+                          uneven = {{3, 2}, {1, 2}, {1, 0}};
 
 static void avg_two(rt_graph *g, const rt_val *x, rt_val *y) { y[0] = rt_avg_pool(g, x[0], two); }
 static void avg_three(rt_graph *g, const rt_val *x, rt_val *y) { y[0] = rt_avg_pool(g, x[0], three); }

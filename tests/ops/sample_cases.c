@@ -14,7 +14,8 @@ static const double move[] = {1, 0, -2, 0, 1, 1, 0.5, 0, 0.75, 0, 0.5, 1.25};
 static const double boxes[] = {1, 3, 2, 6, -2, 2, 4, 9, 3, 3, 0, 6};
 
 static const rt_case cases[] = {
-    {.name = "color", .op = RT_OP_COLOR, .build = color, .in = {IN(UNIFORM, -1, 1, 2, 3, 4, 3), IN_DATA(color_p, 2, 3)}},
+    {.name = "color", .op = RT_OP_COLOR, .build = color,
+     .in = {IN(UNIFORM, -1, 1, 2, 3, 4, 3), IN_DATA(color_p, 2, 3)}},
     {.name = "affine_sample.turn", .op = RT_OP_AFFINE_SAMPLE, .build = sample, .flags = CASE_SPARSE,
      .in = {IN(UNIFORM, -1, 1, 2, 5, 6, 3), IN_DATA(turn, 2, 6)}},
     {.name = "affine_sample.move", .op = RT_OP_AFFINE_SAMPLE, .build = sample, .flags = CASE_SPARSE,
