@@ -64,8 +64,8 @@ typedef struct rt_exec_opts {
 } rt_exec_opts;
 
 typedef struct rt_exec_stats {
-    size_t arena_bytes;   /* one arena: peak of live intermediates, incl. alignment */
-    size_t scratch_bytes; /* shared scratch of kernels (part of the peak) */
+    size_t arena_bytes;   /* one arena: peak of live intermediates, constants, scratch, alignment */
+    size_t scratch_bytes; /* largest scratch of a kernel; it lies inside the arena */
     size_t bound_bytes;   /* tensors bound as inputs and outputs, each counted once */
     size_t naive_bytes;   /* sum of all intermediates, for comparison */
     double flops, bytes;  /* per run, from the op rows */

@@ -20,6 +20,7 @@ typedef struct rt_prepared {
     void *state;             /* the kernel's own: primitives, chosen algorithm */
     size_t scratch_bytes;    /* booked by prepare */
     const char *impl;        /* name of the chosen implementation, for profile and doctor; borrowed */
+    bool plan_only;          /* prepare must not time or allocate operands: only scratch_bytes matters */
 } rt_prepared;
 
 typedef struct rt_kernel {
