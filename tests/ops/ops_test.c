@@ -39,7 +39,7 @@ static void mode_infer(const rt_case *c)
     rt_ok(rt_graph_verify(b.g));
     for (int o = 0; o < b.n_out; o++) {
         double *y = rt_bench_eval(&b, b.y[o]);
-        rt_assert_close(&(rt_compare){"output", repeat(c, "infer"), c->seed, 0, 0, c->flags & CASE_SPARSE}, y, y,
+        rt_assert_close(&(rt_compare){c->name, repeat(c, "infer"), c->seed, 0, 0, c->flags & CASE_SPARSE}, y, y,
                         rt_bench_count(&b, b.y[o])); /* unwritten elements are NaN in the oracle */
         free(y);
     }
@@ -58,7 +58,7 @@ static void mode_expand(const rt_case *c)
     for (int o = 0; o < n->n_out; o++) {
         ck_assert_msg(e[o].id != n->first_out + (uint32_t)o, "%s: output %d expands into itself", c->name, o);
         double *want = rt_bench_eval(&b, (rt_val){n->first_out + (uint32_t)o}), *got = rt_bench_eval(&b, e[o]);
-        rt_assert_close(&(rt_compare){"expansion", repeat(c, "expand"), c->seed, 1e-11, 1e-10, c->flags & CASE_SPARSE},
+        rt_assert_close(&(rt_compare){c->name, repeat(c, "expand"), c->seed, 1e-11, 1e-10, c->flags & CASE_SPARSE},
                         got, want, rt_bench_count(&b, e[o]));
         free(want);
         free(got);
