@@ -1,22 +1,22 @@
 /* Batches from resident images: views, flip and normalisation in one pass from uint8 to float. Each place in the batch is
  * independent of the others, so the bytes do not depend on the thread count. */
-#include <string.h>
-
 #include "base/alloc.h"
 #include "base/rng.h"
 #include "data/internal.h"
 
-/* (v / 255 - mean) / std in float, the order of operations of torchvision's ToTensor + Normalize. */
-static void fill_table(const rt_normalise *nm, float table[256][3])
+rt_status rt_normalise_table(const rt_normalise *nm, float table[256][3])
 {
+    for (int c = 0; nm && c < 3; c++)
+        if (!(nm->std[c] > 0)) return RT_RAISE(RT_ERR_ARG, "normalise: std %g of channel %d", (double)nm->std[c], c);
     for (int v = 0; v < 256; v++)
-        for (int c = 0; c < 3; c++) {
+        for (int c = 0; c < 3; c++) { /* in float, in the order of torchvision's ToTensor and Normalize */
             float x = (float)v / 255.0f;
             table[v][c] = nm ? (x - nm->mean[c]) / nm->std[c] : x;
         }
+    return RT_OK;
 }
 
-static void convert_row(float (*table)[3], const uint8_t *px, int32_t w, bool flip, float *out)
+void rt_normalise_row(float (*table)[3], const uint8_t *px, int32_t w, bool flip, float *out)
 {
     for (int32_t x = 0; x < w; x++) {
         const uint8_t *p = px + 3 * (flip ? w - 1 - x : x);
@@ -43,17 +43,11 @@ static rt_status fill_one(const rt_images *im, int64_t i, const rt_view *view, u
         rt_status st = rt_resize_window(from, row, b.h, b.w, &box, h, w, RT_BILINEAR, NULL, scratch);
         if (st != RT_OK) return st;
         px = scratch;
-    } else if (b.x0 || b.y0) { /* pad_crop: black outside */
-        int32_t lo = b.x0 < 0 ? -b.x0 : 0, hi = b.x0 > 0 ? w - b.x0 : w;
-        for (int32_t y = 0; y < h; y++) {
-            uint8_t *to = scratch + (size_t)y * row;
-            memset(to, 0, row);
-            if (y + b.y0 < 0 || y + b.y0 >= h || hi <= lo) continue;
-            memcpy(to + 3 * lo, px + (size_t)(y + b.y0) * row + 3 * (lo + b.x0), (size_t)(hi - lo) * 3);
-        }
+    } else if (b.x0 || b.y0) { /* pad_crop */
+        rt_pixels_shift(px, h, w, b.y0, b.x0, scratch);
         px = scratch;
     }
-    for (int32_t y = 0; y < h; y++) convert_row(table, px + (size_t)y * row, w, b.flip, out + (size_t)y * row);
+    for (int32_t y = 0; y < h; y++) rt_normalise_row(table, px + (size_t)y * row, w, b.flip, out + (size_t)y * row);
     return RT_OK;
 }
 
@@ -66,15 +60,12 @@ rt_status rt_batch_fill(const rt_images *im, const int64_t *idx, int64_t batch, 
     rt_error_chain failed = {0};
     size_t size = (size_t)im->h * (size_t)im->w * 3;
     if (threads < 1) threads = 1;
-    if (nm)
-        for (int c = 0; c < 3; c++)
-            if (!(nm->std[c] > 0)) return RT_RAISE(RT_ERR_ARG, "normalise: std %g of channel %d", (double)nm->std[c], c);
+    RT_TRY(rt_normalise_table(nm, table));
     if (view) RT_TRY(rt_view_check(view));
     for (int64_t b = 0; b < batch; b++)
         if (idx[b] < 0 || idx[b] >= im->n)
             return RT_RAISE(RT_ERR_ARG, "batch place %lld: image %lld of %lld", (long long)b, (long long)idx[b],
                             (long long)im->n);
-    fill_table(nm, table);
     if (view && !(scratch = rt_malloc(size * (size_t)threads)))
         return RT_RAISE(RT_ERR_NOMEM, "no memory for views (%zu bytes)", size * (size_t)threads);
     /* One contiguous run of places per thread: each writes its own part of out and uses its own scratch. */

@@ -145,4 +145,38 @@ rt_status rt_batch_fill(const rt_images *im, const int64_t *idx, int64_t batch, 
 /* Epoch permutation: a pure function of (seed, epoch, n). */
 void rt_epoch_order(uint64_t seed, uint64_t epoch, int64_t n, int64_t *order);
 
+/* --- streaming --------------------------------------------------------------------------------------------------- */
+/* For what does not fit in memory: threads decode ahead, in the planned order, into a ring of slots booked at creation. */
+typedef struct rt_loader rt_loader;
+typedef struct rt_loader_options {
+    int64_t batch;           /* samples a batch */
+    int32_t threads;         /* decoding threads, >= 1 */
+    int32_t batches_ahead;   /* >= 0; the ring has two slots more: one with the caller, one being filled */
+    bool shuffle;            /* false: data set order */
+    bool drop_last;          /* leave out a last batch that is not full */
+    uint64_t seed;           /* of order and views */
+    rt_preset preset;        /* size is the output side; resize and filter hold when view.rrc is false */
+    rt_view view;            /* rrc: cropped out of the file, bilinear; pad_crop, flip: of the preset's output */
+    bool as_float;           /* normalised float instead of uint8 */
+    rt_normalise normalise;
+} rt_loader_options;
+typedef struct rt_loader_batch {
+    int64_t n;               /* 0: the epoch is over */
+    const uint8_t *u8;       /* n * size * size * 3, NHWC; NULL when as_float */
+    const float *f32;        /* the same in float; NULL otherwise */
+    const int32_t *label;
+    const int64_t *index;    /* in the data set */
+} rt_loader_batch;
+/* Borrows d and bad until destroy. bad NULL: any bad sample fails. */
+rt_status rt_loader_create(const rt_dataset *d, const rt_loader_options *o, rt_bad_list *bad, rt_loader **out);
+/* Plans the epoch and starts decoding at its batch `first` (> 0 resumes in the middle). May be called at any time. */
+rt_status rt_loader_start(rt_loader *l, uint64_t epoch, int64_t first);
+/* The next batch, borrowed until the following call. Bytes depend on (seed, epoch, batch) alone, not on threads. A bad sample
+ * under FAIL is reported with its batch, and then by every call until the next start; under SKIP it is listed once and the
+ * batch is smaller. */
+rt_status rt_loader_next(rt_loader *l, rt_loader_batch *out);
+int64_t rt_loader_batches(const rt_loader *l); /* in an epoch */
+size_t rt_loader_bytes(const rt_loader_options *o); /* of the ring; what creation books */
+void rt_loader_destroy(rt_loader *l);
+
 #endif

@@ -32,7 +32,7 @@ void rt_image_fini(rt_image *im)
 
 rt_status rt_decode(const void *bytes, size_t n, const char *name, rt_image *out, int *n_warnings)
 {
-    if (rt_is_jpeg(bytes, n)) return rt_jpeg_decode(bytes, n, name, NULL, 1, out, n_warnings);
+    if (rt_is_jpeg(bytes, n)) return rt_jpeg_decode(bytes, n, name, NULL, out, n_warnings);
     if (n >= sizeof png_magic && !memcmp(bytes, png_magic, sizeof png_magic)) {
         rt_status st = rt_png_decode(bytes, n, name, out);
         if (st == RT_OK && n_warnings) *n_warnings = 0;

@@ -85,12 +85,11 @@ typedef struct rt_span {
 } rt_span;
 
 /* Decoders behind rt_decode. region NULL: the whole picture; else that part of it, equal byte for byte to a crop of the
- * whole, without decoding all of it (damage outside the region may go unseen). scale_denom 1, 2, 4, 8: shrink in the DCT
- * domain (whole picture only; other pixels than a resize gives). */
+ * whole, without decoding all of it (damage outside the region may go unseen). */
 bool rt_is_jpeg(const void *bytes, size_t n);
 rt_status rt_jpeg_size(const void *bytes, size_t n, const char *name, int32_t *h, int32_t *w);
-rt_status rt_jpeg_decode(const void *bytes, size_t n, const char *name, const rt_span *region, int scale_denom,
-                         rt_image *out, int *n_warnings);
+rt_status rt_jpeg_decode(const void *bytes, size_t n, const char *name, const rt_span *region, rt_image *out,
+                         int *n_warnings);
 rt_status rt_png_decode(const void *bytes, size_t n, const char *name, rt_image *out);
 /* Any sample of a data set as pixels, encoded or not. */
 rt_status rt_dataset_decode(const rt_dataset *d, int64_t i, rt_image *out, int *n_warnings);
@@ -101,5 +100,10 @@ rt_status rt_resize_window(const uint8_t *px, size_t stride, int32_t h, int32_t 
                            int32_t w_out, rt_filter f, const rt_span *window, uint8_t *out);
 
 rt_status rt_view_check(const rt_view *v);
+/* out[y][x] = px[y + y0][x + x0], black outside: pad and crop. */
+void rt_pixels_shift(const uint8_t *px, int32_t h, int32_t w, int32_t y0, int32_t x0, uint8_t *out);
+/* (v / 255 - mean) / std for each byte and channel; nm NULL: v / 255. RT_ERR_ARG when a std is not positive. */
+rt_status rt_normalise_table(const rt_normalise *nm, float table[256][3]);
+void rt_normalise_row(float (*table)[3], const uint8_t *px, int32_t w, bool flip, float *out);
 
 #endif

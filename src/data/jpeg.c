@@ -116,12 +116,10 @@ static void read_rows(job *j, int32_t x0, int32_t h, int32_t w)
     j->w = w;
 }
 
-static bool decode_whole(job *j, const void *bytes, size_t n, int scale_denom)
+static bool decode_whole(job *j, const void *bytes, size_t n)
 {
     if (setjmp(j->jump)) return false;
     start(j, bytes, n);
-    j->c.scale_num = 1;
-    j->c.scale_denom = (unsigned)scale_denom;
     jpeg_start_decompress(&j->c);
     read_rows(j, 0, (int32_t)j->c.output_height, (int32_t)j->c.output_width);
     jpeg_finish_decompress(&j->c);
@@ -191,12 +189,12 @@ rt_status rt_jpeg_size(const void *bytes, size_t n, const char *name, int32_t *h
     return st;
 }
 
-rt_status rt_jpeg_decode(const void *bytes, size_t n, const char *name, const rt_span *region, int scale_denom,
-                         rt_image *out, int *n_warnings)
+rt_status rt_jpeg_decode(const void *bytes, size_t n, const char *name, const rt_span *region, rt_image *out,
+                         int *n_warnings)
 {
     job j = {0};
     rt_status st = RT_OK;
-    bool done = region ? decode_region(&j, bytes, n, region) : decode_whole(&j, bytes, n, scale_denom);
+    bool done = region ? decode_region(&j, bytes, n, region) : decode_whole(&j, bytes, n);
     if (done) {
         *out = (rt_image){.h = j.h, .w = j.w, .px = j.px};
         if (n_warnings) *n_warnings = j.n_warnings;

@@ -4,6 +4,7 @@
  * of the area uniform in scale, log of the aspect ratio uniform in log ratio, up to 10 tries until the box fits, then the
  * largest centred box whose ratio is allowed. The place is uniform over all that fit. */
 #include <math.h>
+#include <string.h>
 
 #include "base/rng.h"
 #include "data/internal.h"
@@ -66,4 +67,15 @@ rt_status rt_view_draw(const rt_view *v, int32_t h, int32_t w, uint64_t seed, ui
     if (v->rrc) random_resized_crop(v, h, w, seed, step, sample, &b);
     *out = b;
     return RT_OK;
+}
+
+void rt_pixels_shift(const uint8_t *px, int32_t h, int32_t w, int32_t y0, int32_t x0, uint8_t *out)
+{
+    size_t row = (size_t)w * 3;
+    int32_t lo = x0 < 0 ? -x0 : 0, hi = x0 > 0 ? w - x0 : w; /* columns that show the picture */
+    memset(out, 0, (size_t)h * row);
+    for (int32_t y = 0; y < h; y++)
+        if (y + y0 >= 0 && y + y0 < h && lo < hi)
+            memcpy(out + (size_t)y * row + 3 * (size_t)lo, px + (size_t)(y + y0) * row + 3 * (size_t)(lo + x0),
+                   (size_t)(hi - lo) * 3);
 }

@@ -112,7 +112,7 @@ static inline void tar_header(tar_out *t, const char *name, char type, const cha
     memcpy(h + 100, "0000644", 7);
     memcpy(h + 108, "0000000", 7);
     memcpy(h + 116, "0000000", 7);
-    snprintf(h + 124, 12, "%011llo", size & 0777777777777ull);
+    snprintf(h + 124, 12, "%011llo", size & 077777777777ull);
     memcpy(h + 136, "00000000000", 11);
     h[156] = type;
     if (link) memcpy(h + 157, link, strnlen(link, 100));

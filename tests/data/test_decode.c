@@ -35,7 +35,7 @@ START_TEST(region_equals_crop_of_whole)
             s.x0 = (int32_t)rt_rng_below(&r, (uint32_t)(all.w - s.w + 1));
             s.y0 = (int32_t)rt_rng_below(&r, (uint32_t)(all.h - s.h + 1));
             rt_image part = {0};
-            rt_ok(rt_jpeg_decode(bytes, size, name[i], &s, 1, &part, NULL));
+            rt_ok(rt_jpeg_decode(bytes, size, name[i], &s, &part, NULL));
             ck_assert(part.h == s.h && part.w == s.w);
             for (int y = 0; y < s.h; y++)
                 if (memcmp(part.px + y * s.w * 3, all.px + ((s.y0 + y) * all.w + s.x0) * 3, (size_t)s.w * 3))
@@ -44,7 +44,7 @@ START_TEST(region_equals_crop_of_whole)
         }
         rt_span out = {0, 0, all.w + 1, 1};
         rt_image part = {0};
-        rt_fails(rt_jpeg_decode(bytes, size, name[i], &out, 1, &part, NULL), RT_ERR_FORMAT);
+        rt_fails(rt_jpeg_decode(bytes, size, name[i], &out, &part, NULL), RT_ERR_FORMAT);
         rt_image_fini(&all);
         rt_free(bytes);
     }

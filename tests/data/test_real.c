@@ -59,7 +59,7 @@ START_TEST(partial_decode_equals_whole)
             rt_image part = {0};
             rt_ok(rt_view_draw(&v, all.h, all.w, 11, (uint64_t)i, k, &b));
             rt_span s = {b.x0, b.y0, b.w, b.h};
-            rt_ok(rt_jpeg_decode(bytes, n, rt_dataset_key(d, i), &s, 1, &part, NULL));
+            rt_ok(rt_jpeg_decode(bytes, n, rt_dataset_key(d, i), &s, &part, NULL));
             for (int y = 0; y < s.h; y++)
                 if (memcmp(part.px + (size_t)y * (size_t)s.w * 3,
                            all.px + ((size_t)(s.y0 + y) * (size_t)all.w + (size_t)s.x0) * 3, (size_t)s.w * 3))
