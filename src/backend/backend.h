@@ -64,6 +64,6 @@ struct rt_tensor {
 
 rt_status rt_ref_open(const rt_backend_opts *o, rt_backend **out);
 rt_status rt_cpu_open(const rt_backend_opts *o, rt_backend **out);
-rt_status rt_cuda_open(const rt_backend_opts *o, rt_backend **out); /* defined when built with CUDA */
+rt_status rt_cuda_open(const rt_backend_opts *o, rt_backend **out); /* without CUDA: says so (cuda/absent.c) */
 
 #endif

@@ -1,0 +1,64 @@
+/* Private to src/backend/cuda: the backend struct, the status macro, and what the kernel families export to table.c. */
+#ifndef RT_BACKEND_CUDA_H
+#define RT_BACKEND_CUDA_H
+
+#include <cuda_runtime_api.h>
+
+#include "backend/backend.h"
+#include "base/alloc.h"
+#include "rt_kernels.h"
+
+typedef struct rt_cuda_backend {
+    rt_backend base;
+    int device;
+    cudaStream_t stream; /* everything runs here; never the default stream, so that a run can be captured */
+} rt_cuda_backend;
+
+/* Checks a CUDA status inside a function of the usual shape (st, out:). The expression is part of the message. */
+#define RT_CUDA(expr)                                                                                                  \
+    do {                                                                                                               \
+        cudaError_t rt_cuda_ = (expr);                                                                                 \
+        if (rt_cuda_ != cudaSuccess) {                                                                                 \
+            st = rt_cuda_failed(rt_cuda_, #expr);                                                                      \
+            goto out;                                                                                                  \
+        }                                                                                                              \
+    } while (0)
+rt_status rt_cuda_failed(cudaError_t e, const char *what); /* NOMEM for lack of device memory, else DEVICE */
+
+/* State of a prepared kernel: the backend it runs on, then the family's own. */
+typedef struct rt_cuda_state {
+    rt_cuda_backend *be;
+} rt_cuda_state;
+/* Allocates a zeroed state of `bytes` (at least rt_cuda_state) into p->state and names the implementation. */
+rt_status rt_cuda_prepare(rt_backend *be, rt_prepared *p, size_t bytes, const char *impl);
+void rt_cuda_release(rt_prepared *p);
+/* The status of a launch as a status of ours, naming the op. */
+rt_status rt_cuda_launched(const rt_prepared *p, cudaError_t e);
+
+/* Drops axes of one element and joins axes that are walked as one, keeping the element order. rank 0 becomes rank 1. */
+void rt_cuda_map(const rt_shape *out, const int64_t *sa, const int64_t *sb, rt_k_map *m);
+
+extern const rt_kernel rt_cuda_kernels[RT_OP_COUNT];
+
+/* Families: what table.c points at. */
+rt_status rt_cuda_flat_prepare(rt_backend *be, rt_prepared *p);      /* element i from element i */
+rt_status rt_cuda_broadcast_prepare(rt_backend *be, rt_prepared *p); /* inputs broadcast to output 0 */
+rt_status rt_cuda_transpose_prepare(rt_backend *be, rt_prepared *p);
+rt_status rt_cuda_reduce_prepare(rt_backend *be, rt_prepared *p);
+rt_status rt_cuda_state_prepare(rt_backend *be, rt_prepared *p);     /* nothing to plan */
+#define RT_CUDA_RUN(name) rt_status rt_cuda_##name##_run(const rt_prepared *p, const rt_kernel_io *io);
+#define RT_UNARY(ENUM, name) RT_CUDA_RUN(name)
+#define RT_BINARY(ENUM, name) RT_CUDA_RUN(name)
+#include "math/elementwise.def"
+#undef RT_UNARY
+#undef RT_BINARY
+RT_CUDA_RUN(copy) /* reshape and stop_gradient, where the exec did not make them views */
+RT_CUDA_RUN(map)  /* broadcast, transpose */
+RT_CUDA_RUN(sum)
+RT_CUDA_RUN(amax)
+RT_CUDA_RUN(argmax)
+RT_CUDA_RUN(sgd_step)
+RT_CUDA_RUN(adam_step)
+#undef RT_CUDA_RUN
+
+#endif

@@ -1,0 +1,170 @@
+/* The CUDA device: discovery, buffers, one stream.
+ *
+ * The CUDA runtime is linked statically and opens the driver by itself, so the program starts on a machine without a driver
+ * and says so here; nothing links libcuda. Device properties are facts of the machine, so every one of them is input: any
+ * call can fail and each status is checked. */
+#include "backend/cuda/cuda.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { MIN_MAJOR = 8 }; /* kernels are built for sm_80 and later */
+
+rt_status rt_cuda_failed(cudaError_t e, const char *what)
+{
+    if (e == cudaErrorMemoryAllocation) {
+        rt_status st = RT_RAISE(RT_ERR_NOMEM, "%s: out of device memory", what);
+        return rt_error_fix(st, "use a smaller batch, or free the device: another process may hold its memory");
+    }
+    return RT_RAISE(RT_ERR_DEVICE, "%s: %s (%s)", what, cudaGetErrorString(e), cudaGetErrorName(e));
+}
+
+/* Devices present, or UNSUPPORTED with the reason. Without a driver the call leaves its argument untouched. */
+static rt_status count_devices(int *n)
+{
+    int found = 0;
+    cudaError_t e = cudaGetDeviceCount(&found);
+    if (e == cudaSuccess && found > 0) {
+        *n = found;
+        return RT_OK;
+    }
+    (void)cudaGetLastError(); /* not sticky for whoever calls next */
+    rt_status st = RT_RAISE(RT_ERR_UNSUPPORTED, "no CUDA device: %s", e == cudaSuccess ? "none is visible to this process" : cudaGetErrorString(e));
+    if (e == cudaErrorInsufficientDriver)
+        return rt_error_fix(st, "install an NVIDIA driver for CUDA %d or later, or use --set backend.device=cpu", CUDART_VERSION / 1000);
+    return rt_error_fix(st, "check nvidia-smi and CUDA_VISIBLE_DEVICES, or use --set backend.device=cpu");
+}
+
+static rt_status cuda_alloc(rt_backend *be, size_t bytes, void **p)
+{
+    rt_cuda_backend *cb = (rt_cuda_backend *)be;
+    rt_status st = RT_OK;
+    void *mem = NULL;
+    size_t free_bytes = 0, total = 0;
+    cudaError_t e = cudaMalloc(&mem, bytes ? bytes : 1); /* at least 256-byte aligned */
+    if (e == cudaErrorMemoryAllocation) {
+        (void)cudaGetLastError();
+        if (cudaMemGetInfo(&free_bytes, &total) != cudaSuccess) free_bytes = 0;
+        st = RT_RAISE(RT_ERR_NOMEM, "device %d: %.2f GiB wanted, %.2f of %.2f GiB free", cb->device, (double)bytes / (1 << 30),
+                      (double)free_bytes / (1 << 30), (double)total / (1 << 30));
+        rt_error_fix(st, "use a smaller batch, or free the device: another process may hold its memory");
+        goto out;
+    }
+    RT_CUDA(e);
+    RT_CUDA(cudaMemsetAsync(mem, 0, bytes, cb->stream));
+    RT_CUDA(cudaStreamSynchronize(cb->stream));
+    *p = mem;
+    mem = NULL;
+out:
+    if (mem) cudaFree(mem);
+    return st;
+}
+
+static void cuda_free(rt_backend *be, void *p)
+{
+    (void)be;
+    if (p) cudaFree(p);
+}
+
+static rt_status copy(rt_backend *be, void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind)
+{
+    rt_cuda_backend *cb = (rt_cuda_backend *)be;
+    rt_status st = RT_OK;
+    if (bytes == 0) return RT_OK;
+    RT_CUDA(cudaMemcpyAsync(dst, src, bytes, kind, cb->stream));
+    RT_CUDA(cudaStreamSynchronize(cb->stream));
+out:
+    return st;
+}
+
+static rt_status cuda_upload(rt_backend *be, void *dst, const void *src, size_t bytes)
+{
+    return copy(be, dst, src, bytes, cudaMemcpyHostToDevice);
+}
+
+static rt_status cuda_download(rt_backend *be, void *dst, const void *src, size_t bytes)
+{
+    return copy(be, dst, src, bytes, cudaMemcpyDeviceToHost);
+}
+
+static rt_status cuda_fill(rt_backend *be, void *dst, double value, size_t count)
+{
+    rt_cuda_backend *cb = (rt_cuda_backend *)be;
+    rt_status st = RT_OK;
+    RT_CUDA(rt_k_fill(dst, (float)value, (int64_t)count, cb->stream));
+    RT_CUDA(cudaStreamSynchronize(cb->stream));
+out:
+    return st;
+}
+
+/* Kernels fail asynchronously; this is where a run learns of it. */
+static rt_status cuda_end_run(rt_backend *be)
+{
+    rt_cuda_backend *cb = (rt_cuda_backend *)be;
+    rt_status st = RT_OK;
+    RT_CUDA(cudaStreamSynchronize(cb->stream));
+out:
+    return st;
+}
+
+static void cuda_close(rt_backend *be)
+{
+    rt_cuda_backend *cb = (rt_cuda_backend *)be;
+    if (!cb) return;
+    if (cb->stream) cudaStreamDestroy(cb->stream);
+    rt_free(cb);
+}
+
+static const rt_backend_vtable vtable = {
+    .name = "cuda",
+    .real_bytes = 4,
+    .host_memory = false,
+    .kernels = rt_cuda_kernels,
+    .alloc = cuda_alloc,
+    .free = cuda_free,
+    .upload = cuda_upload,
+    .download = cuda_download,
+    .fill = cuda_fill,
+    .end_run = cuda_end_run,
+    .close = cuda_close,
+};
+
+rt_status rt_cuda_open(const rt_backend_opts *o, rt_backend **out)
+{
+    rt_status st = RT_OK;
+    rt_cuda_backend *cb = NULL;
+    struct cudaDeviceProp prop;
+    int n = 0, driver = 0, runtime = 0;
+
+    RT_TRY(count_devices(&n));
+    int device = o ? o->device_index : 0;
+    if (device < 0 || device >= n) {
+        st = RT_RAISE(RT_ERR_UNSUPPORTED, "no CUDA device %d: %d present", device, n);
+        rt_error_fix(st, "choose a device from 0 to %d", n - 1);
+        goto out;
+    }
+    RT_CUDA(cudaGetDeviceProperties(&prop, device));
+    if (prop.major < MIN_MAJOR) {
+        st = RT_RAISE(RT_ERR_UNSUPPORTED, "CUDA device %d (%s) is sm_%d%d, the kernels need sm_%d0 or later", device, prop.name,
+                      prop.major, prop.minor, MIN_MAJOR);
+        rt_error_fix(st, "use --set backend.device=cpu, or another device");
+        goto out;
+    }
+    RT_ALLOC(cb, sizeof *cb, "CUDA backend");
+    cb->base.vt = &vtable;
+    if (o) cb->base.opts = *o;
+    cb->device = device;
+    RT_CUDA(cudaSetDevice(device));
+    RT_CUDA(cudaStreamCreateWithFlags(&cb->stream, cudaStreamNonBlocking));
+    RT_CUDA(cudaDriverGetVersion(&driver));
+    RT_CUDA(cudaRuntimeGetVersion(&runtime));
+    snprintf(cb->base.describe, sizeof cb->base.describe, "cuda: device %d %.100s, sm_%d%d, %d SM, %.1f GiB; driver %d.%d, runtime %d.%d",
+             device, prop.name, prop.major, prop.minor, prop.multiProcessorCount, (double)prop.totalGlobalMem / (1 << 30),
+             driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
+    *out = &cb->base;
+    cb = NULL;
+out:
+    cuda_close((rt_backend *)cb);
+    return st;
+}
