@@ -1,0 +1,28 @@
+/* The words of CUDA C++ for a host compiler. A launch runs its blocks one after the other; every thread of a block is a fiber
+ * (ucontext), and __syncthreads switches to the next, so real block algorithms run: shared-memory trees, tails, several rows
+ * a block. What it cannot show is a data race: compute-sanitizer's racecheck on a GPU does. */
+#ifndef RT_TESTS_HOST_CUDA_RUNTIME_H
+#define RT_TESTS_HOST_CUDA_RUNTIME_H
+
+#include <functional>
+
+#include "cuda_runtime_api.h"
+
+#define __global__
+#define __device__
+#define __host__
+#define __shared__ static /* blocks run one at a time */
+
+struct dim3 {
+    unsigned x, y, z;
+    dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+};
+extern dim3 threadIdx, blockIdx, blockDim, gridDim; /* of the running fiber */
+
+void __syncthreads();
+void rt_host_launch(dim3 grid, dim3 block, const std::function<void()> &body);
+
+#define RT_LAUNCH(kernel, grid, block, stream, ...)                                                                    \
+    ((void)(stream), rt_host_launch((grid), (block), [=] { kernel(__VA_ARGS__); }))
+
+#endif
