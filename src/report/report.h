@@ -1,12 +1,9 @@
 /* Results and what people see of them. Reads results.db and set folders, never models or training data.
  *
- *   store.c   results.db: one SQLite file per run (WAL), five tables, rows replaced by key, so that a stage may be repeated
- *   export.c  the tables as CSV and JSONL
- *   data.c    everything of a run in memory; summary: one row per method, IPC, protocol and student
- *   table.c   the headline table for terminals and Markdown
- *   grid.c    image grids
- *   plot.c    gnuplot to SVG
- *   html.c    the self-contained page
+ *   store.c   results.db: one SQLite file per run (WAL), five tables, rows replaced by key, so that a stage may be
+ * repeated export.c  the tables as CSV and JSONL data.c    everything of a run in memory; summary: one row per method,
+ * IPC, protocol and student table.c   the headline table for terminals and Markdown grid.c    image grids plot.c
+ * gnuplot to SVG html.c    the self-contained page
  */
 #ifndef RT_REPORT_REPORT_H
 #define RT_REPORT_REPORT_H
@@ -17,7 +14,8 @@
 #include "artefact/artefact.h"
 #include "retort/status.h"
 
-/* --- results.db ---------------------------------------------------------------------------------------------------- */
+/* --- results.db ----------------------------------------------------------------------------------------------------
+ */
 typedef struct rt_results rt_results;
 
 /* Opens or creates. A file of another kind or a newer version is RT_ERR_FORMAT. */
@@ -27,37 +25,38 @@ void rt_results_close(rt_results *r); /* accepts NULL */
 rt_status rt_results_begin(rt_results *r);
 rt_status rt_results_commit(rt_results *r);
 
-/* Strings are borrowed and may be NULL where a comment says so. Doubles that are NaN are stored as NULL ("not measured"). */
+/* Strings are borrowed and may be NULL where a comment says so. Doubles that are NaN are stored as NULL ("not
+ * measured"). */
 typedef struct rt_row_run {
-    const char *name;        /* run.name */
-    const char *config;      /* resolved YAML */
-    const char *command;     /* one line that reproduces the run */
-    const char *device;      /* rt_backend_describe */
-    const char *version;     /* program version and revision */
-    const char *dataset;     /* kind and counts, for people: "cifar10: 50,000 train, 10,000 test, 10 classes" */
+    const char *name;    /* run.name */
+    const char *config;  /* resolved YAML */
+    const char *command; /* one line that reproduces the run */
+    const char *device;  /* rt_backend_describe */
+    const char *version; /* program version and revision */
+    const char *dataset; /* kind and counts, for people: "cifar10: 50,000 train, 10,000 test, 10 classes" */
     const rt_classes *classes;
     int64_t n_train, n_test;
-    int32_t size;            /* image side, pixels */
+    int32_t size; /* image side, pixels */
 } rt_row_run;
 rt_status rt_results_put_run(rt_results *r, const rt_row_run *row); /* one row a file: replaces the last */
 
 typedef struct rt_row_set {
-    const char *id;          /* "dm-ipc10-s0": folder name under sets/; the key */
+    const char *id; /* "dm-ipc10-s0": folder name under sets/; the key */
     const char *method, *title, *family;
-    int64_t ipc, seed, n;    /* n: images */
+    int64_t ipc, seed, n; /* n: images */
     int64_t image_bytes, label_bytes;
-    const char *path;        /* relative to the run folder: "sets/dm-ipc10-s0" */
-    bool synthetic;          /* images were optimised, not selected */
-    bool uses_teacher;       /* construction needed features or scores of `teach`: its cost is shown beside */
+    const char *path;  /* relative to the run folder: "sets/dm-ipc10-s0" */
+    bool synthetic;    /* images were optimised, not selected */
+    bool uses_teacher; /* construction needed features or scores of `teach`: its cost is shown beside */
 } rt_row_set;
 rt_status rt_results_put_set(rt_results *r, const rt_row_set *row);
 
 /* One trained student. Key: set, protocol, student, network. */
 typedef struct rt_row_eval {
-    const char *set;         /* a set's id, or RT_FULL_SET: all training images */
+    const char *set; /* a set's id, or RT_FULL_SET: all training images */
     const char *protocol, *student;
     int64_t network;
-    double accuracy;         /* last epoch, fraction */
+    double accuracy; /* last epoch, fraction */
     int64_t n_correct, n_test;
     double first_loss, last_loss, images_seen, flops, wall_s;
     const double *per_class; /* n_classes fractions, or NULL */
@@ -68,19 +67,20 @@ rt_status rt_results_put_eval(rt_results *r, const rt_row_eval *row);
 
 /* One figure about a set. Key: set, name, k, class. */
 typedef struct rt_row_metric {
-    const char *set, *name;  /* "coverage", "density", "precision", "recall", "mmd", "frechet", "vendi", "balance", ... */
-    int64_t k;               /* neighbourhood size, or 0 */
-    int64_t class_index;     /* -1: pooled or mean over classes */
+    const char *set,
+        *name;           /* "coverage", "density", "precision", "recall", "mmd", "frechet", "vendi", "balance", ... */
+    int64_t k;           /* neighbourhood size, or 0 */
+    int64_t class_index; /* -1: pooled or mean over classes */
     double value;
     double random_expectation; /* of a random subset of the same size, or NaN */
 } rt_row_metric;
 rt_status rt_results_put_metric(rt_results *r, const rt_row_metric *row);
 
-/* What a piece of work cost. Key: stage, item. stage: "index" "teach" "build" "eval" "measure"; item: a set's id for build
- * and measure, "<set>/<protocol>-<student>-n<k>" for eval, "net<k>" for teach, "" for index. */
+/* What a piece of work cost. Key: stage, item. stage: "index" "teach" "build" "eval" "measure"; item: a set's id for
+ * build and measure, "<set>/<protocol>-<student>-n<k>" for eval, "net<k>" for teach, "" for index. */
 typedef struct rt_row_cost {
     const char *stage, *item;
-    const char *method;      /* of build rows; NULL elsewhere */
+    const char *method; /* of build rows; NULL elsewhere */
     rt_cost_entry cost;
 } rt_row_cost;
 rt_status rt_results_put_cost(rt_results *r, const rt_row_cost *row);
@@ -88,20 +88,22 @@ rt_status rt_results_put_cost(rt_results *r, const rt_row_cost *row);
 /* Every table as <dir>/<table>.csv and <dir>/<table>.jsonl, in key order. */
 rt_status rt_results_export(rt_results *r, const char *dir);
 
-/* --- reports ------------------------------------------------------------------------------------------------------- */
+/* --- reports -------------------------------------------------------------------------------------------------------
+ */
 typedef enum rt_table_style { RT_TABLE_TERMINAL, RT_TABLE_MARKDOWN } rt_table_style;
-/* Headline: method, IPC, image and label bytes, top-1 mean +- sd (n), difference to random, construction seconds, GFLOP,
- * images seen, peak memory; the full-data reference last. *text is owned. */
+/* Headline: method, IPC, image and label bytes, top-1 mean +- sd (n), difference to random, construction seconds,
+ * GFLOP, images seen, peak memory; the full-data reference last. *text is owned. */
 rt_status rt_report_table(rt_results *r, rt_table_style style, char **text);
 
 /* Writes <run_dir>/report/: index.html (self-contained), *.csv, *.jsonl, table.md, *.svg. *page is owned, may be NULL.
  * Without gnuplot the page is written without plots and says so, and the status is RT_ERR_UNSUPPORTED. */
 rt_status rt_report_html(const char *run_dir, char **page);
 
-/* --- image grids --------------------------------------------------------------------------------------------------- */
+/* --- image grids ---------------------------------------------------------------------------------------------------
+ */
 typedef enum rt_grid_scale {
-    RT_GRID_STORED,  /* the 8-bit pixels as they are stored */
-    RT_GRID_SD       /* mean +- 2.5 sd of the set stretched to the full range: shows synthetic images as papers do */
+    RT_GRID_STORED, /* the 8-bit pixels as they are stored */
+    RT_GRID_SD      /* mean +- 2.5 sd of the set stretched to the full range: shows synthetic images as papers do */
 } rt_grid_scale;
 typedef struct rt_grid_opts {
     int32_t max_classes, max_ipc; /* 0: all. Classes are taken evenly spread, the first and the last included */
