@@ -99,7 +99,7 @@ START_TEST(cuda_says_why_not)
     rt_backend *be = NULL;
     rt_fails(rt_backend_open("cuda", NULL, &be), RT_ERR_UNSUPPORTED);
     ck_assert_str_eq(rt_error_what(), "backend 'cuda': this program was built without CUDA");
-    ck_assert(strstr(rt_error_remedy(), "backend=cpu") != NULL);
+    ck_assert(strstr(rt_error_remedy(), "backend.device=cpu") != NULL);
 }
 END_TEST
 #endif
