@@ -11,8 +11,8 @@ static rt_status check_index(const rt_node *n, const int32_t *idx, int64_t count
 {
     for (int64_t i = 0; i < count; i++)
         if (idx[i] < 0 || idx[i] >= limit)
-            return RT_RAISE(RT_ERR_ARG, "%s: index %lld is %d, must lie in 0..%lld", rt_op_name(n->op), (long long)i,
-                            (int)idx[i], (long long)limit - 1);
+            return RT_RAISE(RT_ERR_ARG, "%s: index %d at position %lld does not lie in 0..%lld", rt_op_name(n->op),
+                            (int)idx[i], (long long)i, (long long)limit - 1);
     return RT_OK;
 }
 

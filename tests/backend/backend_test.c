@@ -93,6 +93,46 @@ START_TEST(edges)
 }
 END_TEST
 
+/* An index out of range is an error of the run on every backend, naming position and value; a good run follows. */
+static void bad_index(const char *name, int op)
+{
+    static const char *const says[3] = {"gather: index 5 at position 2 does not lie in 0..4",
+                                        "scatter_add: index 5 at position 2 does not lie in 0..4",
+                                        "one_hot: index 5 at position 2 does not lie in 0..4"};
+    rt_backend *be = NULL;
+    rt_graph *g = NULL;
+    rt_tensor *tx = NULL, *ti = NULL, *ty = NULL;
+    rt_exec *ex = NULL;
+    rt_ok(rt_backend_open(name, &(rt_backend_opts){.threads = 1}, &be));
+    rt_ok(rt_graph_create(&g));
+    rt_val x = rt_input(g, "x", RT_SHAPE(RT_F32, op == 0 ? 5 : 4, 2)), i = rt_input(g, "i", RT_SHAPE(RT_I32, 4));
+    rt_val y = op == 0 ? rt_gather(g, x, i) : op == 1 ? rt_scatter_add(g, x, i, 5) : rt_one_hot(g, i, 5);
+    rt_ok(rt_tensor_create(be, *rt_val_shape(g, x), &tx));
+    rt_ok(rt_tensor_create(be, *rt_val_shape(g, i), &ti));
+    rt_ok(rt_tensor_create(be, *rt_val_shape(g, y), &ty));
+    rt_ok(rt_exec_prepare(be, g, (rt_bind[]){{i, ti}, {x, tx}}, op == 2 ? 1 : 2, &(rt_bind){y, ty}, 1, NULL, &ex));
+    rt_graph_destroy(g); /* the plan does not need it */
+    rt_ok(rt_tensor_write(ti, (int32_t[]){0, 4, 5, -1}, 16));
+    rt_fails(rt_exec_run(ex), RT_ERR_ARG);
+    ck_assert_str_eq(rt_error_what(), says[op]);
+    rt_ok(rt_tensor_write(ti, (int32_t[]){0, 4, 3, 1}, 16));
+    rt_ok(rt_exec_run(ex));
+    rt_exec_destroy(ex);
+    rt_tensor_destroy(tx);
+    rt_tensor_destroy(ti);
+    rt_tensor_destroy(ty);
+    rt_backend_close(be);
+}
+
+START_TEST(bad_indices)
+{
+    for (int op = 0; op < 3; op++) {
+        bad_index("ref", op);
+        bad_index("cpu", op);
+    }
+}
+END_TEST
+
 #if !defined(RT_HAVE_CUDA)
 START_TEST(cuda_says_why_not)
 {
@@ -109,6 +149,7 @@ static const rt_test tests[] = {
     {"tensors of ref", tensors_of_ref},
     {"tensors of cpu", tensors_of_cpu},
     {"edges", edges},
+    {"bad indices", bad_indices},
 #if !defined(RT_HAVE_CUDA)
     {"cuda says why not", cuda_says_why_not},
 #endif

@@ -38,7 +38,20 @@ static void overlapping_views(rt_graph *g, const rt_val *x, rt_val *y)
     y[0] = rt_add(g, rt_mul(g, rt_square(g, a), b), rt_square(g, rt_view1d(g, x[0], 5, RT_SHAPE(RT_F32, 6))));
 }
 
+/* Empty operands: legal wherever the result is defined. */
+BUILD(empty_sum, rt_sum(g, rt_square(g, x[0]), 1, false))
+BUILD(empty_matmul, rt_matmul(g, x[0], x[1], false, false))
+BUILD(empty_part, rt_mul_scalar(g, rt_concat(g, x, 2, 0), 3))
+BUILD(empty_slice, rt_square(g, rt_transpose(g, rt_slice(g, x[0], (int64_t[]){2, 0}, (int64_t[]){2, 4}), (int[]){1, 0})))
+
 static const rt_case cases[] = {
+    {.name = "empty.sum", .op = RT_OP_SUM, .build = empty_sum, .in = {IN(UNIFORM, -2, 2, 0, 3)}},
+    {.name = "empty.matmul",
+     .op = RT_OP_MATMUL,
+     .build = empty_matmul,
+     .in = {IN(UNIFORM, -2, 2, 2, 0), IN(UNIFORM, -2, 2, 0, 3)}},
+    {.name = "empty.concat", .op = RT_OP_CONCAT, .build = empty_part, .in = {IN(UNIFORM, -2, 2, 0, 3), IN(UNIFORM, -2, 2, 2, 3)}},
+    {.name = "empty.slice", .op = RT_OP_SLICE, .build = empty_slice, .in = {IN(UNIFORM, -2, 2, 3, 4)}, .flags = CASE_SPARSE},
     {.name = "reshape", .op = RT_OP_RESHAPE, .build = reshape, .in = {IN(UNIFORM, -2, 2, 3, 5, 4)}},
     {.name = "reshape.square", .op = RT_OP_RESHAPE, .build = reshape_square, .in = {IN(UNIFORM, -2, 2, 3, 5, 4)}},
     {.name = "broadcast.row", .op = RT_OP_BROADCAST, .build = broadcast_row, .in = {IN(UNIFORM, -2, 2, 7)}},
