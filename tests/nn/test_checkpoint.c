@@ -9,7 +9,12 @@ static char path[64];
 
 static rt_model *small_convnet(int32_t classes)
 {
-    rt_model_desc d = {.arch = "convnet", .depth = 2, .width = 4, .norm = RT_MODEL_NORM_BATCH, .size = 8, .channels = 3,
+    rt_model_desc d = {.arch = "convnet",
+                       .depth = 2,
+                       .width = 4,
+                       .norm = RT_MODEL_NORM_BATCH,
+                       .size = 8,
+                       .channels = 3,
                        .classes = classes};
     rt_model *m = NULL;
     rt_ok(rt_model_create(&d, &m));
@@ -116,10 +121,14 @@ START_TEST(everything_that_does_not_fit_is_named)
     rt_st_tensor *t = read_table(f, &n);
     int32_t integers[4] = {0};
     for (int64_t i = 0; i < n; i++) {
-        if (!strcmp(t[i].name, "features.0.bias")) t[i].name = "features.0.offset";
-        else if (!strcmp(t[i].name, "classifier.weight")) t[i].shape[0] = 1, t[i].bytes /= 5;
-        else if (!strcmp(t[i].name, "features.5.bias")) t[i].dtype = RT_ST_I32, t[i].data = integers;
-        else if (!strcmp(t[i].name, "features.1.num_batches_tracked")) t[i].name = "features.9.num_batches_tracked";
+        if (!strcmp(t[i].name, "features.0.bias"))
+            t[i].name = "features.0.offset";
+        else if (!strcmp(t[i].name, "classifier.weight"))
+            t[i].shape[0] = 1, t[i].bytes /= 5;
+        else if (!strcmp(t[i].name, "features.5.bias"))
+            t[i].dtype = RT_ST_I32, t[i].data = integers;
+        else if (!strcmp(t[i].name, "features.1.num_batches_tracked"))
+            t[i].name = "features.9.num_batches_tracked";
     }
     for (int64_t i = 0; i < n; i++)
         if (!strcmp(t[i].name, "classifier.bias")) t[n] = t[i];
