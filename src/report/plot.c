@@ -105,7 +105,7 @@ rt_status plot_svg(const char *script, int width, int height, char **svg)
           "set encoding utf8\nset term svg size %d,%d dynamic noenhanced font 'sans-serif,14'\nset output '%s'\n"
           "set border 3 lc rgb '%s' lw 0.6\nset tics nomirror out scale 0.5 textcolor rgb '%s'\n"
           "set key textcolor rgb '%s' noenhanced\nset xlabel textcolor rgb '%s'\nset ylabel textcolor rgb '%s'\n"
-          "set grid ytics lc rgb '#888888' lw 0.4 dt 1\nset bars 0.5\n%s\n",
+          "set grid ytics lc rgb '#888888' lw 0.4 dt 1\nset bars 0.5\nset pointintervalbox 0\n%s\n",
           width, height, out, INK, INK, INK, INK, INK, script);
     if (whole.st != RT_OK) {
         st = whole.st;
