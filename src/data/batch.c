@@ -1,5 +1,5 @@
-/* Batches from resident images: views, flip and normalisation in one pass from uint8 to float. Each place in the batch is
- * independent of the others, so the bytes do not depend on the thread count. */
+/* Batches from resident images: views, flip and normalisation in one pass from uint8 to float. Each place in the batch
+ * is independent of the others, so the bytes do not depend on the thread count. */
 #include "base/alloc.h"
 #include "base/rng.h"
 #include "data/internal.h"
@@ -26,8 +26,8 @@ void rt_normalise_row(float (*table)[3], const uint8_t *px, int32_t w, bool flip
     }
 }
 
-static rt_status fill_one(const rt_images *im, int64_t i, const rt_view *view, uint64_t seed, uint64_t step, uint32_t place,
-                          float (*table)[3], uint8_t *scratch, float *out)
+static rt_status fill_one(const rt_images *im, int64_t i, const rt_view *view, uint64_t seed, uint64_t step,
+                          uint32_t place, float (*table)[3], uint8_t *scratch, float *out)
 {
     int32_t h = im->h, w = im->w;
     size_t row = (size_t)w * 3;
@@ -51,8 +51,8 @@ static rt_status fill_one(const rt_images *im, int64_t i, const rt_view *view, u
     return RT_OK;
 }
 
-rt_status rt_batch_fill(const rt_images *im, const int64_t *idx, int64_t batch, const rt_normalise *nm, const rt_view *view,
-                        uint64_t seed, uint64_t step, int threads, float *out)
+rt_status rt_batch_fill(const rt_images *im, const int64_t *idx, int64_t batch, const rt_normalise *nm,
+                        const rt_view *view, uint64_t seed, uint64_t step, int threads, float *out)
 {
     rt_status st = RT_OK;
     float table[256][3];
@@ -68,7 +68,7 @@ rt_status rt_batch_fill(const rt_images *im, const int64_t *idx, int64_t batch, 
                             (long long)im->n);
     if (view && !(scratch = rt_malloc(size * (size_t)threads)))
         return RT_RAISE(RT_ERR_NOMEM, "no memory for views (%zu bytes)", size * (size_t)threads);
-    /* One contiguous run of places per thread: each writes its own part of out and uses its own scratch. */
+        /* One contiguous run of places per thread: each writes its own part of out and uses its own scratch. */
 #pragma omp parallel for num_threads(threads) schedule(static, 1) if (threads > 1)
     for (int t = 0; t < threads; t++) {
         int64_t lo = batch * t / threads, hi = batch * (t + 1) / threads;

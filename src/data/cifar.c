@@ -1,8 +1,8 @@
 /* CIFAR-10 and CIFAR-100 in their binary layout (Krizhevsky 2009): a record is the label byte (CIFAR-100: coarse label,
  * then fine label; the fine one is used), then 1,024 red, 1,024 green and 1,024 blue bytes, row by row.
  *
- * Files carry the official names (data_batch_1..5.bin, test_batch.bin; train.bin, test.bin), alone or after a prefix that
- * ends in '-' or '_', plain or with ".xz" appended. Whether a file is compressed is decided by its first bytes.
+ * Files carry the official names (data_batch_1..5.bin, test_batch.bin; train.bin, test.bin), alone or after a prefix
+ * that ends in '-' or '_', plain or with ".xz" appended. Whether a file is compressed is decided by its first bytes.
  * Pixels are unpacked once into RGB interleaved order and stay in memory: 154 MB for the train split. */
 #include <stdio.h>
 #include <string.h>
@@ -16,16 +16,21 @@ enum { SIDE = 32, PLANE = SIDE * SIDE, PIXELS = 3 * PLANE, PATH_BYTES = 4096, FI
 static const char *const cifar10_names[10] = {"airplane", "automobile", "bird",  "cat",  "deer",
                                               "dog",      "frog",       "horse", "ship", "truck"};
 static const char *const cifar100_names[100] = {
-    "apple", "aquarium_fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle", "bottle",
-    "bowl", "boy", "bridge", "bus", "butterfly", "camel", "can", "castle", "caterpillar", "cattle",
-    "chair", "chimpanzee", "clock", "cloud", "cockroach", "couch", "crab", "crocodile", "cup", "dinosaur",
-    "dolphin", "elephant", "flatfish", "forest", "fox", "girl", "hamster", "house", "kangaroo", "keyboard",
-    "lamp", "lawn_mower", "leopard", "lion", "lizard", "lobster", "man", "maple_tree", "motorcycle", "mountain",
-    "mouse", "mushroom", "oak_tree", "orange", "orchid", "otter", "palm_tree", "pear", "pickup_truck", "pine_tree",
-    "plain", "plate", "poppy", "porcupine", "possum", "rabbit", "raccoon", "ray", "road", "rocket",
-    "rose", "sea", "seal", "shark", "shrew", "skunk", "skyscraper", "snail", "snake", "spider",
-    "squirrel", "streetcar", "sunflower", "sweet_pepper", "table", "tank", "telephone", "television", "tiger", "tractor",
-    "train", "trout", "tulip", "turtle", "wardrobe", "whale", "willow_tree", "wolf", "woman", "worm"};
+    "apple",      "aquarium_fish", "baby",         "bear",       "beaver",      "bed",         "bee",
+    "beetle",     "bicycle",       "bottle",       "bowl",       "boy",         "bridge",      "bus",
+    "butterfly",  "camel",         "can",          "castle",     "caterpillar", "cattle",      "chair",
+    "chimpanzee", "clock",         "cloud",        "cockroach",  "couch",       "crab",        "crocodile",
+    "cup",        "dinosaur",      "dolphin",      "elephant",   "flatfish",    "forest",      "fox",
+    "girl",       "hamster",       "house",        "kangaroo",   "keyboard",    "lamp",        "lawn_mower",
+    "leopard",    "lion",          "lizard",       "lobster",    "man",         "maple_tree",  "motorcycle",
+    "mountain",   "mouse",         "mushroom",     "oak_tree",   "orange",      "orchid",      "otter",
+    "palm_tree",  "pear",          "pickup_truck", "pine_tree",  "plain",       "plate",       "poppy",
+    "porcupine",  "possum",        "rabbit",       "raccoon",    "ray",         "road",        "rocket",
+    "rose",       "sea",           "seal",         "shark",      "shrew",       "skunk",       "skyscraper",
+    "snail",      "snake",         "spider",       "squirrel",   "streetcar",   "sunflower",   "sweet_pepper",
+    "table",      "tank",          "telephone",    "television", "tiger",       "tractor",     "train",
+    "trout",      "tulip",         "turtle",       "wardrobe",   "whale",       "willow_tree", "wolf",
+    "woman",      "worm"};
 
 typedef struct part {
     char path[PATH_BYTES];
@@ -77,13 +82,16 @@ static rt_status find_parts(const rt_data_source *src, int n_classes, part *p, i
 {
     static const char *const base[4][5] = {
         {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"},
-        {"test_batch.bin"}, {"train.bin"}, {"test.bin"}};
+        {"test_batch.bin"},
+        {"train.bin"},
+        {"test.bin"}};
     rt_status st = RT_OK;
     char **names = NULL;
     size_t n = 0;
     int row = n_classes == 10 ? 0 : 2;
     const char *split = src->split ? src->split : "train";
-    if (!strcmp(split, "test")) row++;
+    if (!strcmp(split, "test"))
+        row++;
     else if (strcmp(split, "train"))
         return RT_RAISE(RT_ERR_CONFIG, "split '%s' of %s: either train or test", split, src->kind);
     int count = row == 0 ? 5 : 1;
@@ -159,7 +167,8 @@ static rt_status add_records(const rt_data_source *src, const part *p, int n_par
         RT_TRYF(rt_read_maybe_xz(src->keys, RT_LIST_MAX_BYTES, &text, &text_n), "key list");
         RT_TRYF(rt_split_lines(src->keys, text, text_n, &line, &n_keys), "key list");
         if (n_keys != total) {
-            st = RT_RAISE(RT_ERR_FORMAT, "%s: %lld keys for %lld records", src->keys, (long long)n_keys, (long long)total);
+            st = RT_RAISE(RT_ERR_FORMAT, "%s: %lld keys for %lld records", src->keys, (long long)n_keys,
+                          (long long)total);
             goto out;
         }
     }

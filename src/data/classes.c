@@ -6,7 +6,10 @@
 #include "base/alloc.h"
 #include "data/internal.h"
 
-static int by_name(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
 
 static rt_status check_names(const char *const *names, int32_t n)
 {
@@ -72,7 +75,8 @@ rt_status rt_split_lines(const char *path, char *text, size_t n, char ***line, i
         if (eol > p && eol[-1] == '\r') eol--;
         *eol = 0;
         if (eol == p) {
-            st = RT_RAISE(RT_ERR_FORMAT, "%s:%lld: empty line in a list of one name a line", path, (long long)count + 1);
+            st =
+                RT_RAISE(RT_ERR_FORMAT, "%s:%lld: empty line in a list of one name a line", path, (long long)count + 1);
             goto out;
         }
         list[count++] = p;

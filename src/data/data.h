@@ -19,14 +19,16 @@
 /* --- classes ----------------------------------------------------------------------------------------------------- */
 typedef struct rt_classes {
     int32_t n;
-    char **name;             /* n owned strings; position is the label */
-    char hash[RT_HASH_HEX];  /* SHA-256 of the names, each followed by '\n' */
+    char **name;            /* n owned strings; position is the label */
+    char hash[RT_HASH_HEX]; /* SHA-256 of the names, each followed by '\n' */
 } rt_classes;
-rt_status rt_classes_make(const char *const *names, int32_t n, rt_classes *out); /* copies; duplicate or empty names fail */
-rt_status rt_classes_read(const char *path, rt_classes *out);                    /* one name a line */
+rt_status rt_classes_make(const char *const *names, int32_t n,
+                          rt_classes *out);                   /* copies; duplicate or empty names fail */
+rt_status rt_classes_read(const char *path, rt_classes *out); /* one name a line */
 rt_status rt_classes_copy(const rt_classes *in, rt_classes *out);
 void rt_classes_fini(rt_classes *c);
-/* RT_OK or RT_ERR_FORMAT naming the first differing classes and how many of n differ. a_name, b_name: what holds them. */
+/* RT_OK or RT_ERR_FORMAT naming the first differing classes and how many of n differ. a_name, b_name: what holds them.
+ */
 rt_status rt_classes_check(const rt_classes *a, const char *a_name, const rt_classes *b, const char *b_name);
 
 /* --- policy for samples that cannot be decoded -------------------------------------------------------------------- */
@@ -36,8 +38,8 @@ typedef struct rt_bad_sample {
 } rt_bad_sample;
 typedef struct rt_bad_list {
     rt_bad_policy policy;
-    double max_fraction;     /* of the samples tried; more is an error even under SKIP */
-    bool warnings_are_bad;   /* libjpeg warnings (truncated data) count as bad */
+    double max_fraction;   /* of the samples tried; more is an error even under SKIP */
+    bool warnings_are_bad; /* libjpeg warnings (truncated data) count as bad */
     rt_bad_sample *item;
     int64_t n, cap;
 } rt_bad_list;
@@ -52,13 +54,13 @@ void rt_bad_list_fini(rt_bad_list *b);
 /* --- data set ---------------------------------------------------------------------------------------------------- */
 typedef struct rt_dataset rt_dataset;
 typedef struct rt_data_source {
-    const char *kind;        /* "imagefolder" | "wds" | "cifar10" | "cifar100" */
-    const char *path;        /* folder, shard pattern with {a..b}, or folder/file prefix of CIFAR binaries; comma list */
-    const char *split;       /* "train" | "test" for CIFAR; else ignored */
-    const char *classes;     /* class list file; NULL: folder names / CIFAR's own (a wds source then is an error);
-                                "numbered" or "numbered:N": the classes of a wds source are "0".."N-1" */
-    const char *keys;        /* CIFAR: optional file with one key a line (may be .xz) */
-    const char *cache;       /* where wds index files go when the shard's folder is read-only; NULL: not stored */
+    const char *kind;    /* "imagefolder" | "wds" | "cifar10" | "cifar100" */
+    const char *path;    /* folder, shard pattern with {a..b}, or folder/file prefix of CIFAR binaries; comma list */
+    const char *split;   /* "train" | "test" for CIFAR; else ignored */
+    const char *classes; /* class list file; NULL: folder names / CIFAR's own (a wds source then is an error);
+                            "numbered" or "numbered:N": the classes of a wds source are "0".."N-1" */
+    const char *keys;    /* CIFAR: optional file with one key a line (may be .xz) */
+    const char *cache;   /* where wds index files go when the shard's folder is read-only; NULL: not stored */
 } rt_data_source;
 
 rt_status rt_dataset_open(const rt_data_source *src, rt_dataset **out);
@@ -66,8 +68,8 @@ void rt_dataset_close(rt_dataset *d);
 int64_t rt_dataset_count(const rt_dataset *d);
 const rt_classes *rt_dataset_classes(const rt_dataset *d);
 int32_t rt_dataset_label(const rt_dataset *d, int64_t i);
-const char *rt_dataset_key(const rt_dataset *d, int64_t i);      /* borrowed */
-const char *rt_dataset_hash(const rt_dataset *d);                /* identity: source kind, keys, labels, sizes, classes */
+const char *rt_dataset_key(const rt_dataset *d, int64_t i); /* borrowed */
+const char *rt_dataset_hash(const rt_dataset *d);           /* identity: source kind, keys, labels, sizes, classes */
 /* Encoded bytes (or raw CIFAR record pixels as decoded RGB): owned by the caller. Thread safe. */
 rt_status rt_dataset_read(const rt_dataset *d, int64_t i, void **bytes, size_t *n);
 /* Side of the raw RGB squares that rt_dataset_read gives (CIFAR: 32), 0 when samples are encoded. */
@@ -75,8 +77,8 @@ int32_t rt_dataset_raw_side(const rt_dataset *d);
 
 /* --- pixels ------------------------------------------------------------------------------------------------------ */
 typedef struct rt_image {
-    int32_t h, w;            /* always 3 channels, RGB, interleaved, rows contiguous */
-    uint8_t *px;             /* owned */
+    int32_t h, w; /* always 3 channels, RGB, interleaved, rows contiguous */
+    uint8_t *px;  /* owned */
 } rt_image;
 void rt_image_fini(rt_image *im);
 /* JPEG or PNG by magic bytes; CMYK as Pillow, grayscale replicated, EXIF orientation ignored; at most 64 Mpixel and
@@ -84,7 +86,8 @@ void rt_image_fini(rt_image *im);
 rt_status rt_decode(const void *bytes, size_t n, const char *name, rt_image *out, int *n_warnings);
 typedef enum rt_filter { RT_BILINEAR = 1, RT_BICUBIC = 2 } rt_filter;
 /* Pillow's antialiased two-pass resize of the source box [x0,x0+bw) x [y0,y0+bh), bit for bit. */
-rt_status rt_resize(const rt_image *in, int x0, int y0, int bw, int bh, int h_out, int w_out, rt_filter f, uint8_t *out);
+rt_status rt_resize(const rt_image *in, int x0, int y0, int bw, int bh, int h_out, int w_out, rt_filter f,
+                    uint8_t *out);
 /* Crop, then resize (torchvision's resized_crop): like rt_resize, but no tap reads outside the box. */
 rt_status rt_crop_resize(const rt_image *in, int x0, int y0, int bw, int bh, int h_out, int w_out, rt_filter f,
                          uint8_t *out);
@@ -93,8 +96,8 @@ rt_status rt_jpeg_encode(const uint8_t *rgb, int32_t h, int32_t w, int quality, 
 
 /* How an encoded image becomes size x size pixels. */
 typedef struct rt_preset {
-    int32_t size;            /* output side */
-    int32_t resize;          /* shorter side before the centre crop; 0: squash both sides straight to size */
+    int32_t size;   /* output side */
+    int32_t resize; /* shorter side before the centre crop; 0: squash both sides straight to size */
     rt_filter filter;
 } rt_preset;
 /* Resize and centre crop as torchvision does on Pillow images: long side = int(resize * long / short), crop offset
@@ -107,9 +110,9 @@ size_t rt_images_bytes(int64_t n, int32_t h, int32_t w);
 typedef struct rt_images {
     int64_t n;
     int32_t h, w;
-    uint8_t *px;             /* n * h * w * 3 */
-    int32_t *label;          /* n */
-    char **key;              /* n */
+    uint8_t *px;    /* n * h * w * 3 */
+    int32_t *label; /* n */
+    char **key;     /* n */
     rt_classes classes;
 } rt_images;
 /* Decodes the whole set with `threads` threads into memory; order = data set order whatever the thread count. Samples
@@ -117,18 +120,19 @@ typedef struct rt_images {
 rt_status rt_images_load(const rt_dataset *d, const rt_preset *p, int threads, rt_bad_list *bad, rt_images *out);
 rt_status rt_images_subset(const rt_images *in, const int64_t *idx, int64_t n, rt_images *out);
 void rt_images_fini(rt_images *im);
-/* Per-class index lists: idx (owned, n entries) grouped by class in ascending order, start has classes.n + 1 entries. */
+/* Per-class index lists: idx (owned, n entries) grouped by class in ascending order, start has classes.n + 1 entries.
+ */
 rt_status rt_images_by_class(const rt_images *im, int64_t **idx, int64_t **start);
 
 /* --- batches ----------------------------------------------------------------------------------------------------- */
 typedef struct rt_normalise {
-    float mean[3], std[3];   /* of pixels in [0,1] */
+    float mean[3], std[3]; /* of pixels in [0,1] */
 } rt_normalise;
 /* Random view of one sample, drawn by counter (seed, epoch-wide step, place): replays on any thread count. */
 typedef struct rt_view {
-    bool rrc, flip;          /* random resized crop; horizontal flip with probability 0.5 */
-    int32_t pad_crop;        /* > 0: zero-pad by this and crop back at a random offset (classic CIFAR) */
-    float scale[2], ratio[2];/* of rrc: share of the area, width / height */
+    bool rrc, flip;           /* random resized crop; horizontal flip with probability 0.5 */
+    int32_t pad_crop;         /* > 0: zero-pad by this and crop back at a random offset (classic CIFAR) */
+    float scale[2], ratio[2]; /* of rrc: share of the area, width / height */
 } rt_view;
 /* What one draw came to: the box of the source that is shown, in source pixels; it may stick out under pad_crop. */
 typedef struct rt_view_box {
@@ -140,42 +144,43 @@ typedef struct rt_view_box {
 rt_status rt_view_draw(const rt_view *view, int32_t h, int32_t w, uint64_t seed, uint64_t step, uint32_t sample,
                        rt_view_box *out);
 /* out[b] = normalised float NHWC of image idx[b] under its view; view NULL: as is. (seed, step) key the draws. */
-rt_status rt_batch_fill(const rt_images *im, const int64_t *idx, int64_t batch, const rt_normalise *nm, const rt_view *view,
-                        uint64_t seed, uint64_t step, int threads, float *out);
+rt_status rt_batch_fill(const rt_images *im, const int64_t *idx, int64_t batch, const rt_normalise *nm,
+                        const rt_view *view, uint64_t seed, uint64_t step, int threads, float *out);
 /* Epoch permutation: a pure function of (seed, epoch, n). */
 void rt_epoch_order(uint64_t seed, uint64_t epoch, int64_t n, int64_t *order);
 
 /* --- streaming --------------------------------------------------------------------------------------------------- */
-/* For what does not fit in memory: threads decode ahead, in the planned order, into a ring of slots booked at creation. */
+/* For what does not fit in memory: threads decode ahead, in the planned order, into a ring of slots booked at creation.
+ */
 typedef struct rt_loader rt_loader;
 typedef struct rt_loader_options {
-    int64_t batch;           /* samples a batch */
-    int32_t threads;         /* decoding threads, >= 1 */
-    int32_t batches_ahead;   /* >= 0; the ring has two slots more: one with the caller, one being filled */
-    bool shuffle;            /* false: data set order */
-    bool drop_last;          /* leave out a last batch that is not full */
-    uint64_t seed;           /* of order and views */
-    rt_preset preset;        /* size is the output side; resize and filter hold when view.rrc is false */
-    rt_view view;            /* rrc: cropped out of the file, bilinear; pad_crop, flip: of the preset's output */
-    bool as_float;           /* normalised float instead of uint8 */
+    int64_t batch;         /* samples a batch */
+    int32_t threads;       /* decoding threads, >= 1 */
+    int32_t batches_ahead; /* >= 0; the ring has two slots more: one with the caller, one being filled */
+    bool shuffle;          /* false: data set order */
+    bool drop_last;        /* leave out a last batch that is not full */
+    uint64_t seed;         /* of order and views */
+    rt_preset preset;      /* size is the output side; resize and filter hold when view.rrc is false */
+    rt_view view;          /* rrc: cropped out of the file, bilinear; pad_crop, flip: of the preset's output */
+    bool as_float;         /* normalised float instead of uint8 */
     rt_normalise normalise;
 } rt_loader_options;
 typedef struct rt_loader_batch {
-    int64_t n;               /* 0: the epoch is over */
-    const uint8_t *u8;       /* n * size * size * 3, NHWC; NULL when as_float */
-    const float *f32;        /* the same in float; NULL otherwise */
+    int64_t n;         /* 0: the epoch is over */
+    const uint8_t *u8; /* n * size * size * 3, NHWC; NULL when as_float */
+    const float *f32;  /* the same in float; NULL otherwise */
     const int32_t *label;
-    const int64_t *index;    /* in the data set */
+    const int64_t *index; /* in the data set */
 } rt_loader_batch;
 /* Borrows d and bad until destroy. bad NULL: any bad sample fails. */
 rt_status rt_loader_create(const rt_dataset *d, const rt_loader_options *o, rt_bad_list *bad, rt_loader **out);
 /* Plans the epoch and starts decoding at its batch `first` (> 0 resumes in the middle). May be called at any time. */
 rt_status rt_loader_start(rt_loader *l, uint64_t epoch, int64_t first);
-/* The next batch, borrowed until the following call. Bytes depend on (seed, epoch, batch) alone, not on threads. A bad sample
- * under FAIL is reported with its batch, and then by every call until the next start; under SKIP it is listed once and the
- * batch is smaller. */
+/* The next batch, borrowed until the following call. Bytes depend on (seed, epoch, batch) alone, not on threads. A bad
+ * sample under FAIL is reported with its batch, and then by every call until the next start; under SKIP it is listed
+ * once and the batch is smaller. */
 rt_status rt_loader_next(rt_loader *l, rt_loader_batch *out);
-int64_t rt_loader_batches(const rt_loader *l); /* in an epoch */
+int64_t rt_loader_batches(const rt_loader *l);      /* in an epoch */
 size_t rt_loader_bytes(const rt_loader_options *o); /* of the ring; what creation books */
 void rt_loader_destroy(rt_loader *l);
 

@@ -85,11 +85,16 @@ rt_status rt_dataset_open(const rt_data_source *src, rt_dataset **out)
         st = RT_RAISE(RT_ERR_NOMEM, "no memory for a data set");
         goto out;
     }
-    if (!strcmp(src->kind, "imagefolder")) st = rt_open_imagefolder(src, d);
-    else if (!strcmp(src->kind, "wds")) st = rt_open_wds(src, d);
-    else if (!strcmp(src->kind, "cifar10")) st = rt_open_cifar(src, 10, d);
-    else if (!strcmp(src->kind, "cifar100")) st = rt_open_cifar(src, 100, d);
-    else st = RT_RAISE(RT_ERR_CONFIG, "data kind '%s' is not one of imagefolder, wds, cifar10, cifar100", src->kind);
+    if (!strcmp(src->kind, "imagefolder"))
+        st = rt_open_imagefolder(src, d);
+    else if (!strcmp(src->kind, "wds"))
+        st = rt_open_wds(src, d);
+    else if (!strcmp(src->kind, "cifar10"))
+        st = rt_open_cifar(src, 10, d);
+    else if (!strcmp(src->kind, "cifar100"))
+        st = rt_open_cifar(src, 100, d);
+    else
+        st = RT_RAISE(RT_ERR_CONFIG, "data kind '%s' is not one of imagefolder, wds, cifar10, cifar100", src->kind);
     RT_TRYF(st, "open %s data %s", src->kind, src->path);
     if (d->n == 0) {
         st = RT_RAISE(RT_ERR_MISSING, "%s: no samples found", src->path);
@@ -127,12 +132,30 @@ void rt_dataset_close(rt_dataset *d)
     rt_free(d);
 }
 
-int64_t rt_dataset_count(const rt_dataset *d) { return d->n; }
-const rt_classes *rt_dataset_classes(const rt_dataset *d) { return &d->classes; }
-int32_t rt_dataset_label(const rt_dataset *d, int64_t i) { return d->entry[i].label; }
-const char *rt_dataset_key(const rt_dataset *d, int64_t i) { return d->keys + d->entry[i].key; }
-const char *rt_dataset_hash(const rt_dataset *d) { return d->hash; }
-int32_t rt_dataset_raw_side(const rt_dataset *d) { return d->raw_side; }
+int64_t rt_dataset_count(const rt_dataset *d)
+{
+    return d->n;
+}
+const rt_classes *rt_dataset_classes(const rt_dataset *d)
+{
+    return &d->classes;
+}
+int32_t rt_dataset_label(const rt_dataset *d, int64_t i)
+{
+    return d->entry[i].label;
+}
+const char *rt_dataset_key(const rt_dataset *d, int64_t i)
+{
+    return d->keys + d->entry[i].key;
+}
+const char *rt_dataset_hash(const rt_dataset *d)
+{
+    return d->hash;
+}
+int32_t rt_dataset_raw_side(const rt_dataset *d)
+{
+    return d->raw_side;
+}
 
 /* A descriptor for the file: a shared one for the first few hundred files, else one for this call alone. */
 static rt_status file_fd(const rt_dataset *d, int32_t file, int *fd, bool *mine)

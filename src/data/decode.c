@@ -1,5 +1,5 @@
-/* From encoded bytes to pixels: the type is what the first bytes say, never what a name says (ImageNet holds a PNG under a
- * .JPEG name). */
+/* From encoded bytes to pixels: the type is what the first bytes say, never what a name says (ImageNet holds a PNG
+ * under a .JPEG name). */
 #include <string.h>
 
 #include "base/alloc.h"
@@ -14,9 +14,16 @@ static const char *other_kind(const uint8_t *b, size_t n)
         const char *magic;
         size_t n;
         const char *kind;
-    } known[] = {{"BM", 2, "a BMP"},           {"GIF8", 4, "a GIF"},     {"RIFF", 4, "a RIFF (WebP?) file"},
-                 {"II*\0", 4, "a TIFF"},       {"MM\0*", 4, "a TIFF"},   {"<", 1, "HTML or XML"},
-                 {"\0\0\0\fjP  ", 8, "a JPEG 2000"}, {"\xFF\x0A", 2, "a JPEG XL"}, {"P6", 2, "a PPM"}, {"P5", 2, "a PGM"}};
+    } known[] = {{"BM", 2, "a BMP"},
+                 {"GIF8", 4, "a GIF"},
+                 {"RIFF", 4, "a RIFF (WebP?) file"},
+                 {"II*\0", 4, "a TIFF"},
+                 {"MM\0*", 4, "a TIFF"},
+                 {"<", 1, "HTML or XML"},
+                 {"\0\0\0\fjP  ", 8, "a JPEG 2000"},
+                 {"\xFF\x0A", 2, "a JPEG XL"},
+                 {"P6", 2, "a PPM"},
+                 {"P5", 2, "a PGM"}};
     if (n == 0) return "empty";
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (n >= known[i].n && !memcmp(b, known[i].magic, known[i].n)) return known[i].kind;
@@ -32,7 +39,7 @@ void rt_image_fini(rt_image *im)
 
 rt_status rt_decode(const void *bytes, size_t n, const char *name, rt_image *out, int *n_warnings)
 {
-    if (rt_is_jpeg(bytes, n)) return rt_jpeg_decode(bytes, n, name, NULL, out, n_warnings);
+    if (rt_is_jpeg(bytes, n)) return rt_jpeg_decode(bytes, n, name, out, n_warnings);
     if (n >= sizeof png_magic && !memcmp(bytes, png_magic, sizeof png_magic)) {
         rt_status st = rt_png_decode(bytes, n, name, out);
         if (st == RT_OK && n_warnings) *n_warnings = 0;

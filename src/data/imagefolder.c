@@ -1,6 +1,7 @@
-/* ImageFolder by torchvision's rule: a class is a folder directly under the root, in byte order of the names; its files are
- * found by a recursive walk in byte order; a file counts when its extension, in any case, is one of the list below. The key is
- * the path below the root. Symbolic links are followed, as torchvision does; the depth is bounded so that a loop ends.
+/* ImageFolder by torchvision's rule: a class is a folder directly under the root, in byte order of the names; its files
+ * are found by a recursive walk in byte order; a file counts when its extension, in any case, is one of the list below.
+ * The key is the path below the root. Symbolic links are followed, as torchvision does; the depth is bounded so that a
+ * loop ends.
  *
  * A class list may give another order; it must name exactly the folders that are there. */
 #include <limits.h>
@@ -30,7 +31,8 @@ static rt_status walk(rt_dataset *d, const char *root, const char *rel, int32_t 
     char **names = NULL, path[PATH_MAX], child[PATH_MAX];
     size_t n = 0;
     struct stat sb;
-    if (depth > MAX_DEPTH) return RT_RAISE(RT_ERR_FORMAT, "%s/%s: folders nested more than %d deep", root, rel, MAX_DEPTH);
+    if (depth > MAX_DEPTH)
+        return RT_RAISE(RT_ERR_FORMAT, "%s/%s: folders nested more than %d deep", root, rel, MAX_DEPTH);
     RT_TRY(rt_fs_join(path, sizeof path, root, rel));
     RT_TRY(rt_fs_list(path, &names, &n));
     for (size_t i = 0; i < n; i++) {
@@ -46,7 +48,8 @@ static rt_status walk(rt_dataset *d, const char *root, const char *rel, int32_t 
         }
         if (!S_ISREG(sb.st_mode) || !is_image_name(names[i])) continue;
         if (sb.st_size > RT_SAMPLE_MAX_BYTES) {
-            st = RT_RAISE(RT_ERR_FORMAT, "%s: %lld bytes, at most %d", path, (long long)sb.st_size, RT_SAMPLE_MAX_BYTES);
+            st =
+                RT_RAISE(RT_ERR_FORMAT, "%s: %lld bytes, at most %d", path, (long long)sb.st_size, RT_SAMPLE_MAX_BYTES);
             goto out;
         }
         int32_t file = 0;

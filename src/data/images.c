@@ -1,5 +1,6 @@
-/* Resident images: a whole data set decoded to one size. Samples are decoded in any order by any thread and land at their
- * own place, so the result does not depend on the thread count; nor does the reported error (the lowest failing sample). */
+/* Resident images: a whole data set decoded to one size. Samples are decoded in any order by any thread and land at
+ * their own place, so the result does not depend on the thread count; nor does the reported error (the lowest failing
+ * sample). */
 #include <string.h>
 
 #include "base/alloc.h"
@@ -11,11 +12,11 @@ typedef struct load {
     rt_preset preset;
     bool skip, warnings_are_bad;
     uint8_t *px;
-    size_t size;              /* bytes of one image */
-    char **bad;               /* per sample: why it was skipped, or NULL */
-    int64_t first_failed;     /* accessed atomically; d->n when none */
-    int64_t done;             /* accessed atomically */
-    rt_error_chain error;     /* of first_failed, under the critical section */
+    size_t size;          /* bytes of one image */
+    char **bad;           /* per sample: why it was skipped, or NULL */
+    int64_t first_failed; /* accessed atomically; d->n when none */
+    int64_t done;         /* accessed atomically */
+    rt_error_chain error; /* of first_failed, under the critical section */
 } load;
 
 static rt_status load_one(load *l, int64_t i)
@@ -61,7 +62,8 @@ static void load_all(load *l, int threads)
         int64_t done = __atomic_add_fetch(&l->done, 1, __ATOMIC_RELAXED);
         if (done % 256 == 0 || done == n) {
 #pragma omp critical(rt_images_progress)
-            rt_progress_report(&(rt_progress){.phase = "load images", .unit = "img", .done = (double)done, .total = (double)n});
+            rt_progress_report(
+                &(rt_progress){.phase = "load images", .unit = "img", .done = (double)done, .total = (double)n});
         }
     }
 }
@@ -122,7 +124,8 @@ rt_status rt_images_load(const rt_dataset *d, const rt_preset *p, int threads, r
     load_all(&l, threads);
     if (l.error.status != RT_OK) {
         st = rt_error_restore(&l.error);
-        if (st == RT_ERR_FORMAT) st = rt_error_fix(st, "repair or remove that file, or set the bad-sample policy to skip");
+        if (st == RT_ERR_FORMAT)
+            st = rt_error_fix(st, "repair or remove that file, or set the bad-sample policy to skip");
         goto out;
     }
     RT_TRY(keep_good(&l, bad, &im));

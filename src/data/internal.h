@@ -1,8 +1,9 @@
-/* The inside of src/data: the data set's index as its readers (imagefolder, tar, cifar) fill it, and the decode and resize
- * cores behind the public calls. Not for anyone else.
+/* The inside of src/data: the data set's index as its readers (imagefolder, tar, cifar) fill it, and the decode and
+ * resize cores behind the public calls. Not for anyone else.
  *
  * A data set is one flat array of entries in data-set order plus one pool of key bytes: 1.3 million ImageNet samples
- * cost 32 bytes each and their keys. Samples are read by (file, offset, length) with pread, so threads share nothing. */
+ * cost 32 bytes each and their keys. Samples are read by (file, offset, length) with pread, so threads share nothing.
+ */
 #ifndef RT_DATA_INTERNAL_H
 #define RT_DATA_INTERNAL_H
 
@@ -28,12 +29,12 @@ struct rt_dataset {
     int64_t n, cap;
     char *keys;
     size_t keys_len, keys_cap;
-    char **file;             /* n_files paths */
-    int *fd;                 /* n_files descriptors opened on first use, -1 when closed; accessed atomically */
+    char **file; /* n_files paths */
+    int *fd;     /* n_files descriptors opened on first use, -1 when closed; accessed atomically */
     int32_t n_files, files_cap;
-    uint8_t *raw;            /* CIFAR: n * raw_side^2 * 3, RGB interleaved */
+    uint8_t *raw; /* CIFAR: n * raw_side^2 * 3, RGB interleaved */
     int32_t raw_side;
-    int n_open;              /* accessed atomically */
+    int n_open; /* accessed atomically */
     char hash[RT_HASH_HEX];
 };
 
@@ -68,8 +69,8 @@ typedef struct rt_member_list {
 } rt_member_list;
 rt_status rt_member_add(rt_member_list *m, const char *name, uint64_t off, uint64_t len);
 void rt_member_list_fini(rt_member_list *m);
-/* Splits a WebDataset name into key and field at the first dot of the base name. false: not part of a sample (no dot, hidden
- * file, top-level name that starts with "__"). *field points into name. */
+/* Splits a WebDataset name into key and field at the first dot of the base name. false: not part of a sample (no dot,
+ * hidden file, top-level name that starts with "__"). *field points into name. */
 bool rt_member_split(const char *name, size_t *key_len, const char **field);
 /* RT_ERR_FORMAT when a member's path is absolute or climbs out with "..". */
 rt_status rt_member_check_name(const char *tar, const char *name);
@@ -84,18 +85,21 @@ typedef struct rt_span {
     int32_t x0, y0, w, h;
 } rt_span;
 
-/* Decoders behind rt_decode. region NULL: the whole picture; else that part of it, equal byte for byte to a crop of the
- * whole, without decoding all of it (damage outside the region may go unseen). */
+/* Decoders behind rt_decode. */
 bool rt_is_jpeg(const void *bytes, size_t n);
 rt_status rt_jpeg_size(const void *bytes, size_t n, const char *name, int32_t *h, int32_t *w);
-rt_status rt_jpeg_decode(const void *bytes, size_t n, const char *name, const rt_span *region, rt_image *out,
-                         int *n_warnings);
+rt_status rt_jpeg_decode(const void *bytes, size_t n, const char *name, rt_image *out, int *n_warnings);
+/* Decodes little more than the region: out holds its rows, and its columns from *x0 on, equal byte for byte to those of
+ * a whole decode; columns beside them may differ. Damage elsewhere in the file may go unseen. */
+rt_status rt_jpeg_decode_around(const void *bytes, size_t n, const char *name, const rt_span *region, rt_image *out,
+                                int32_t *x0, int *n_warnings);
 rt_status rt_png_decode(const void *bytes, size_t n, const char *name, rt_image *out);
 /* Any sample of a data set as pixels, encoded or not. */
 rt_status rt_dataset_decode(const rt_dataset *d, int64_t i, rt_image *out, int *n_warnings);
 
-/* RGB pixels px (h x w, rows `stride` bytes apart): the box is resized to h_out x w_out, of which only `window` (NULL: all)
- * is computed and written, rows contiguous. Taps may read outside the box but not outside h x w (Pillow's box=). */
+/* RGB pixels px (h x w, rows `stride` bytes apart): the box is resized to h_out x w_out, of which only `window` (NULL:
+ * all) is computed and written, rows contiguous. Taps may read outside the box but not outside h x w (Pillow's box=).
+ */
 rt_status rt_resize_window(const uint8_t *px, size_t stride, int32_t h, int32_t w, const rt_span *box, int32_t h_out,
                            int32_t w_out, rt_filter f, const rt_span *window, uint8_t *out);
 

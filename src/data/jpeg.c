@@ -1,12 +1,13 @@
-/* JPEG by libjpeg-turbo, decoded as Pillow does: accurate integer IDCT, fancy upsampling, block smoothing, EXIF orientation
- * ignored, grayscale replicated. A four-component file is taken as Adobe-inverted whatever its marker says, so
- * R = C * K / 255 of the stored bytes, rounded to nearest (255 is odd: no ties).
+/* JPEG by libjpeg-turbo, decoded as Pillow does: accurate integer IDCT, fancy upsampling, block smoothing, EXIF
+ * orientation ignored, grayscale replicated. A four-component file is taken as Adobe-inverted whatever its marker says,
+ * so R = C * K / 255 of the stored bytes, rounded to nearest (255 is odd: no ties).
  *
- * Hostile input: the library's default error handler ends the process, so errors jump back here; warnings are counted, not
- * printed; at most 64 Mpixel, 100 scans, and coefficient memory for a progressive picture of that size.
+ * Hostile input: the library's default error handler ends the process, so errors jump back here; warnings are counted,
+ * not printed; at most 64 Mpixel, 100 scans, and coefficient memory for a progressive picture of that size.
  *
- * Partial decode: libjpeg-turbo can start at a column that begins an MCU and skip rows. Upsampling looks one chroma sample
- * beside the wanted one, so one extra MCU on every side makes the wanted pixels equal to those of a whole decode. */
+ * Partial decode: libjpeg-turbo can start at a column that begins an MCU and skip rows. Upsampling looks one chroma
+ * sample beside the wanted one, so where chroma is subsampled one extra MCU makes the wanted pixels equal to those of a
+ * whole decode. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -26,11 +27,11 @@ typedef struct job {
     struct jpeg_progress_mgr progress;
     jmp_buf jump;
     char reason[JMSG_LENGTH_MAX];
-    bool refused;     /* by a cap of ours: reason is final */
+    bool refused; /* by a cap of ours: reason is final */
     int n_warnings;
-    uint8_t *px;      /* the picture or region, RGB */
-    uint8_t *line;    /* one decoded row when it is not written in place */
-    int32_t h, w;
+    uint8_t *px;      /* rows of RGB */
+    uint8_t *line;    /* one decoded row of CMYK, or one to drop */
+    int32_t h, w, x0; /* x0: the region's first column in px */
 } job;
 
 static void on_error(j_common_ptr c)
@@ -46,7 +47,10 @@ static void on_message(j_common_ptr c, int level)
     if (level < 0) j->n_warnings++; /* counts all; traces (level >= 0) are of no interest */
 }
 
-static void on_output(j_common_ptr c) { (void)c; }
+static void on_output(j_common_ptr c)
+{
+    (void)c;
+}
 
 static void on_progress(j_common_ptr c)
 {
@@ -97,20 +101,17 @@ static void cmyk_row(const uint8_t *in, int32_t w, uint8_t *out)
         for (int c = 0; c < 3; c++) out[c] = (uint8_t)((in[c] * in[3] + 127) / 255);
 }
 
-/* Decodes rows [y0, y0 + h), columns [x0, x0 + w) relative to the decoder's (possibly cropped) row. */
-static void read_rows(job *j, int32_t x0, int32_t h, int32_t w)
+/* The next h rows, as wide as the decoder gives them. */
+static void read_rows(job *j, int32_t h)
 {
-    bool direct = j->c.num_components != 4 && x0 == 0 && (int32_t)j->c.output_width == w;
-    size_t channels = j->c.num_components == 4 ? 4 : 3, row = (size_t)w * 3;
+    int32_t w = (int32_t)j->c.output_width;
+    size_t row = (size_t)w * 3;
     if (!(j->px = rt_malloc((size_t)h * row))) refuse(j, "no memory for %d x %d pixels", h, w);
-    if (!direct && !(j->line = rt_malloc((size_t)j->c.output_width * channels))) refuse(j, "no memory for a row");
+    if (j->c.num_components == 4 && !(j->line = rt_malloc((size_t)w * 4))) refuse(j, "no memory for a row");
     for (int32_t y = 0; y < h; y++) {
-        uint8_t *to = j->px + (size_t)y * row;
-        JSAMPROW into = direct ? to : j->line;
+        JSAMPROW into = j->line ? j->line : j->px + (size_t)y * row;
         if (jpeg_read_scanlines(&j->c, &into, 1) != 1) refuse(j, "the decoder gave no row %d", y);
-        if (direct) continue;
-        if (channels == 4) cmyk_row(j->line + (size_t)x0 * 4, w, to);
-        else memcpy(to, j->line + (size_t)x0 * 3, row);
+        if (j->line) cmyk_row(j->line, w, j->px + (size_t)y * row);
     }
     j->h = h;
     j->w = w;
@@ -121,7 +122,7 @@ static bool decode_whole(job *j, const void *bytes, size_t n)
     if (setjmp(j->jump)) return false;
     start(j, bytes, n);
     jpeg_start_decompress(&j->c);
-    read_rows(j, 0, (int32_t)j->c.output_height, (int32_t)j->c.output_width);
+    read_rows(j, (int32_t)j->c.output_height);
     jpeg_finish_decompress(&j->c);
     return true;
 }
@@ -134,14 +135,19 @@ static bool decode_region(job *j, const void *bytes, size_t n, const rt_span *r)
     if (r->x0 < 0 || r->y0 < 0 || r->w < 1 || r->h < 1 || r->x0 > w - r->w || r->y0 > h - r->h)
         refuse(j, "region %d x %d at (%d, %d) leaves the picture of %d x %d", r->h, r->w, r->y0, r->x0, h, w);
     jpeg_start_decompress(&j->c);
-    int32_t mcu_w = j->c.max_h_samp_factor * DCTSIZE, mcu_h = j->c.max_v_samp_factor * DCTSIZE;
-    int32_t left = r->x0 > mcu_w ? r->x0 - mcu_w : 0, right = r->x0 + r->w + mcu_w < w ? r->x0 + r->w + mcu_w : w;
+    int32_t side = j->c.max_h_samp_factor > 1 ? j->c.max_h_samp_factor * DCTSIZE : 0;
+    int32_t above = j->c.max_v_samp_factor > 1 ? j->c.max_v_samp_factor * DCTSIZE : 0;
+    int32_t left = r->x0 > side ? r->x0 - side : 0, right = r->x0 + r->w + side < w ? r->x0 + r->w + side : w;
     JDIMENSION at = (JDIMENSION)left, width = (JDIMENSION)(right - left);
-    if (width < (JDIMENSION)w) jpeg_crop_scanline(&j->c, &at, &width);
-    else at = 0;
-    int32_t top = r->y0 - mcu_h;
-    if (top > 0) jpeg_skip_scanlines(&j->c, (JDIMENSION)top);
-    else top = 0;
+    if (width < (JDIMENSION)w)
+        jpeg_crop_scanline(&j->c, &at, &width);
+    else
+        at = 0;
+    int32_t top = r->y0 - above;
+    if (top > 0)
+        jpeg_skip_scanlines(&j->c, (JDIMENSION)top);
+    else
+        top = 0;
     if (r->y0 > top) {
         if (!(j->line = rt_malloc((size_t)j->c.output_width * 4))) refuse(j, "no memory for a row");
         JSAMPROW drop = j->line;
@@ -149,7 +155,8 @@ static bool decode_region(job *j, const void *bytes, size_t n, const rt_span *r)
         rt_free(j->line);
         j->line = NULL;
     }
-    read_rows(j, r->x0 - (int32_t)at, r->h, r->w);
+    read_rows(j, r->h);
+    j->x0 = r->x0 - (int32_t)at;
     jpeg_abort_decompress(&j->c); /* what follows the region is not read */
     return true;
 }
@@ -189,22 +196,37 @@ rt_status rt_jpeg_size(const void *bytes, size_t n, const char *name, int32_t *h
     return st;
 }
 
-rt_status rt_jpeg_decode(const void *bytes, size_t n, const char *name, const rt_span *region, rt_image *out,
-                         int *n_warnings)
+/* Hands over what a decode made, or says why it made nothing; releases the rest. */
+static rt_status finish(job *j, bool done, const char *name, rt_image *out, int *n_warnings)
+{
+    rt_status st = RT_OK;
+    if (done) {
+        *out = (rt_image){.h = j->h, .w = j->w, .px = j->px};
+        if (n_warnings) *n_warnings = j->n_warnings;
+        j->px = NULL;
+    } else {
+        st = failed(j, name);
+    }
+    jpeg_destroy_decompress(&j->c);
+    rt_free(j->px);
+    rt_free(j->line);
+    return st;
+}
+
+rt_status rt_jpeg_decode(const void *bytes, size_t n, const char *name, rt_image *out, int *n_warnings)
 {
     job j = {0};
-    rt_status st = RT_OK;
-    bool done = region ? decode_region(&j, bytes, n, region) : decode_whole(&j, bytes, n);
-    if (done) {
-        *out = (rt_image){.h = j.h, .w = j.w, .px = j.px};
-        if (n_warnings) *n_warnings = j.n_warnings;
-        j.px = NULL;
-    } else {
-        st = failed(&j, name);
-    }
-    jpeg_destroy_decompress(&j.c);
-    rt_free(j.px);
-    rt_free(j.line);
+    bool done = decode_whole(&j, bytes, n);
+    return finish(&j, done, name, out, n_warnings);
+}
+
+rt_status rt_jpeg_decode_around(const void *bytes, size_t n, const char *name, const rt_span *region, rt_image *out,
+                                int32_t *x0, int *n_warnings)
+{
+    job j = {0};
+    bool done = decode_region(&j, bytes, n, region);
+    rt_status st = finish(&j, done, name, out, n_warnings);
+    if (st == RT_OK) *x0 = j.x0;
     return st;
 }
 

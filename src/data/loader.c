@@ -1,18 +1,18 @@
 /* The streaming loader.
  *
- * Plan. An epoch is known before it starts: its order is a permutation (order.c), so sample number p of the epoch goes to
- * place p % batch of batch p / batch, and its random view is drawn by counter from (seed, step, place), step being the number
- * of the batch since epoch 0. What a worker makes of a sample depends on nothing else, hence the same bytes on any number of
- * threads, after any resume.
+ * Plan. An epoch is known before it starts: its order is a permutation (order.c), so sample number p of the epoch goes
+ * to place p % batch of batch p / batch, and its random view is drawn by counter from (seed, step, place), step being
+ * the number of the batch since epoch 0. What a worker makes of a sample depends on nothing else, hence the same bytes
+ * on any number of threads, after any resume.
  *
  * Memory. A ring of batches_ahead + 2 slots is booked at creation: one may be with the caller, one is being filled, the
- * others are ahead. Batch b lives in slot b % ring. A worker may start a sample of batch b once batch b - ring has been given
- * back, so nothing that is borrowed is overwritten, and at most `ring` batches are ever open. Workers take samples one by one
- * (a sample is about a millisecond), so a slow picture delays its own batch only.
+ * others are ahead. Batch b lives in slot b % ring. A worker may start a sample of batch b once batch b - ring has been
+ * given back, so nothing that is borrowed is overwritten, and at most `ring` batches are ever open. Workers take
+ * samples one by one (a sample is about a millisecond), so a slow picture delays its own batch only.
  *
- * Failure. A worker saves the error chain of a failing sample in the batch's slot; the lowest place wins. The caller meets the
- * error when it reaches that batch, whatever the threads did meanwhile. Threads are joined in destroy; start waits until no
- * worker is inside a sample.
+ * Failure. A worker saves the error chain of a failing sample in the batch's slot; the lowest place wins. The caller
+ * meets the error when it reaches that batch, whatever the threads did meanwhile. Threads are joined in destroy; start
+ * waits until no worker is inside a sample.
  *
  * Not here: ranks. A caller with several ranks gives each its own data set part or skips batches by `first`. */
 #include <pthread.h>
@@ -25,12 +25,12 @@
 enum { MAX_THREADS = 1024, MAX_AHEAD = 4096 };
 
 typedef struct slot {
-    void *px;                 /* batch * size * size * 3 bytes or floats */
-    int32_t *label;           /* batch */
-    int64_t *index;           /* batch */
-    char **bad;               /* batch: why a place was skipped, or NULL */
-    int64_t missing;          /* samples not finished; 0: ready */
-    int64_t failed_place;     /* of error; batch when none */
+    void *px;             /* batch * size * size * 3 bytes or floats */
+    int32_t *label;       /* batch */
+    int64_t *index;       /* batch */
+    char **bad;           /* batch: why a place was skipped, or NULL */
+    int64_t missing;      /* samples not finished; 0: ready */
+    int64_t failed_place; /* of error; batch when none */
     rt_error_chain error;
 } slot;
 
@@ -45,9 +45,9 @@ struct rt_loader {
     const rt_dataset *d;
     rt_loader_options o;
     rt_bad_list *bad;
-    uint8_t *listed;          /* per sample: already in the bad list */
+    uint8_t *listed; /* per sample: already in the bad list */
     bool skip, warnings_are_bad;
-    size_t pixels;            /* bytes of one uint8 picture, also its number of values */
+    size_t pixels; /* bytes of one uint8 picture, also its number of values */
     float table[256][3];
     int64_t *order, n_batches;
     slot *ring;
@@ -55,14 +55,14 @@ struct rt_loader {
     worker *worker;
     int32_t n_workers;
 
-    pthread_mutex_t lock;     /* guards what follows, and the slots' bookkeeping */
+    pthread_mutex_t lock; /* guards what follows, and the slots' bookkeeping */
     pthread_cond_t work, ready;
     bool have_lock, quit;
     uint64_t epoch;
-    int64_t next, end;        /* sample numbers of the epoch: next to start, end of the plan */
-    int64_t given;            /* batches handed to the caller (counted from the epoch's start) */
-    int64_t open;             /* batches below this one have been given back */
-    int64_t inside;           /* workers inside a sample */
+    int64_t next, end; /* sample numbers of the epoch: next to start, end of the plan */
+    int64_t given;     /* batches handed to the caller (counted from the epoch's start) */
+    int64_t open;      /* batches below this one have been given back */
+    int64_t inside;    /* workers inside a sample */
 };
 
 /* --- one sample --------------------------------------------------------------------------------------------------- */
@@ -87,9 +87,9 @@ static rt_status crop_sample(const rt_loader *l, int64_t i, uint64_t step, uint3
         int32_t h = 0, w = 0;
         RT_TRY(rt_jpeg_size(bytes, n, key, &h, &w));
         RT_TRY(rt_view_draw(&l->o.view, h, w, l->o.seed, step, place, &b));
-        RT_TRY(rt_jpeg_decode(bytes, n, key, &(rt_span){b.x0, b.y0, b.w, b.h}, &im, &warnings));
+        RT_TRY(rt_jpeg_decode_around(bytes, n, key, &(rt_span){b.x0, b.y0, b.w, b.h}, &im, &b.x0, &warnings));
         RT_TRY(check_warnings(l, i, warnings));
-        b.x0 = b.y0 = 0;
+        b.y0 = 0;
     } else {
         RT_TRY(rt_dataset_decode(l->d, i, &im, &warnings));
         RT_TRY(rt_view_draw(&l->o.view, im.h, im.w, l->o.seed, step, place, &b));
@@ -102,8 +102,9 @@ out:
     return st;
 }
 
-static rt_status whole_sample(const rt_loader *l, int64_t i, uint64_t step, uint32_t place, worker *w, uint8_t **out,
-                              bool *flip)
+/* Resize and centre crop of the whole picture; scratch: one output picture. */
+static rt_status whole_sample(const rt_loader *l, int64_t i, uint64_t step, uint32_t place, uint8_t *scratch,
+                              uint8_t *out, bool *flip)
 {
     rt_status st = RT_OK;
     rt_image im = {0};
@@ -112,41 +113,44 @@ static rt_status whole_sample(const rt_loader *l, int64_t i, uint64_t step, uint
     int32_t size = l->o.preset.size;
     RT_TRY(rt_dataset_decode(l->d, i, &im, &warnings));
     RT_TRY(check_warnings(l, i, warnings));
-    RT_TRYF(rt_preset_apply(&l->o.preset, &im, w->pixels), "sample '%s'", rt_dataset_key(l->d, i));
     RT_TRY(rt_view_draw(&l->o.view, size, size, l->o.seed, step, place, &b));
-    *out = w->pixels;
-    if (b.x0 || b.y0) {
-        rt_pixels_shift(w->pixels, size, size, b.y0, b.x0, w->shifted);
-        *out = w->shifted;
-    }
+    bool shift = b.x0 || b.y0;
+    RT_TRYF(rt_preset_apply(&l->o.preset, &im, shift ? scratch : out), "sample '%s'", rt_dataset_key(l->d, i));
+    if (shift) rt_pixels_shift(scratch, size, size, b.y0, b.x0, out);
     *flip = b.flip;
 out:
     rt_image_fini(&im);
     return st;
 }
 
-static void flip_row(const uint8_t *px, int32_t w, uint8_t *out)
+static void flip_rows(uint8_t *px, int32_t h, int32_t w)
 {
-    for (int32_t x = 0; x < w; x++) memcpy(out + 3 * x, px + 3 * (w - 1 - x), 3);
+    for (int32_t y = 0; y < h; y++, px += (size_t)w * 3)
+        for (int32_t a = 0, b = w - 1; a < b; a++, b--)
+            for (int c = 0; c < 3; c++) {
+                uint8_t keep = px[3 * a + c];
+                px[3 * a + c] = px[3 * b + c];
+                px[3 * b + c] = keep;
+            }
 }
 
 static rt_status make_sample(rt_loader *l, worker *w, int64_t i, uint64_t step, slot *s, int64_t place)
 {
     rt_status st = RT_OK;
     bool flip = false;
-    uint8_t *px = w->pixels;
     int32_t size = l->o.preset.size;
     size_t row = (size_t)size * 3;
-    if (l->o.view.rrc) RT_TRY(crop_sample(l, i, step, (uint32_t)place, px, &flip));
-    else RT_TRY(whole_sample(l, i, step, (uint32_t)place, w, &px, &flip));
+    uint8_t *to = l->o.as_float ? w->pixels : (uint8_t *)s->px + (size_t)place * l->pixels;
+    if (l->o.view.rrc)
+        RT_TRY(crop_sample(l, i, step, (uint32_t)place, to, &flip));
+    else
+        RT_TRY(whole_sample(l, i, step, (uint32_t)place, w->shifted, to, &flip));
     if (l->o.as_float) {
-        float *to = (float *)s->px + (size_t)place * l->pixels;
-        for (int32_t y = 0; y < size; y++) rt_normalise_row(l->table, px + (size_t)y * row, size, flip, to + (size_t)y * row);
-    } else {
-        uint8_t *to = (uint8_t *)s->px + (size_t)place * l->pixels;
-        if (!flip) memcpy(to, px, l->pixels);
-        else
-            for (int32_t y = 0; y < size; y++) flip_row(px + (size_t)y * row, size, to + (size_t)y * row);
+        float *out = (float *)s->px + (size_t)place * l->pixels;
+        for (int32_t y = 0; y < size; y++)
+            rt_normalise_row(l->table, to + (size_t)y * row, size, flip, out + (size_t)y * row);
+    } else if (flip) {
+        flip_rows(to, size, size);
     }
     s->label[place] = rt_dataset_label(l->d, i);
     s->index[place] = i;
@@ -164,8 +168,10 @@ static bool may_start(const rt_loader *l)
 static void finish_sample(rt_loader *l, slot *s, int64_t place, rt_status st)
 {
     if (st == RT_ERR_FORMAT && l->skip) {
-        if ((s->bad[place] = rt_strdup(rt_error_what()))) st = RT_OK;
-        else st = RT_RAISE(RT_ERR_NOMEM, "no memory for the list of bad samples");
+        if ((s->bad[place] = rt_strdup(rt_error_what())))
+            st = RT_OK;
+        else
+            st = RT_RAISE(RT_ERR_NOMEM, "no memory for the list of bad samples");
     }
     if (st != RT_OK && place < s->failed_place) {
         s->failed_place = place;
@@ -277,7 +283,8 @@ static rt_status take(rt_loader *l, slot **s, int64_t *n)
         while (t->missing > 0) pthread_cond_wait(&l->ready, &l->lock);
         if (t->error.status != RT_OK) {
             st = rt_error_restore(&t->error);
-            if (st == RT_ERR_FORMAT) st = rt_error_fix(st, "repair or remove that file, or set the bad-sample policy to skip");
+            if (st == RT_ERR_FORMAT)
+                st = rt_error_fix(st, "repair or remove that file, or set the bad-sample policy to skip");
         } else {
             *s = t;
             *n = batch_size(l, l->given++);
@@ -301,13 +308,18 @@ rt_status rt_loader_next(rt_loader *l, rt_loader_batch *out)
         RT_TRY(drop_bad(l, s, n, &kept));
     } while (kept == 0); /* a batch of bad samples only */
     *out = (rt_loader_batch){.n = kept, .label = s->label, .index = s->index};
-    if (l->o.as_float) out->f32 = s->px;
-    else out->u8 = s->px;
+    if (l->o.as_float)
+        out->f32 = s->px;
+    else
+        out->u8 = s->px;
 out:
     return st;
 }
 
-int64_t rt_loader_batches(const rt_loader *l) { return l->n_batches; }
+int64_t rt_loader_batches(const rt_loader *l)
+{
+    return l->n_batches;
+}
 
 size_t rt_loader_bytes(const rt_loader_options *o)
 {
@@ -321,8 +333,8 @@ static rt_status check_options(const rt_loader_options *o)
     const rt_preset *p = &o->preset;
     if (o->batch < 1 || o->batch > INT32_MAX || o->threads < 1 || o->threads > MAX_THREADS || o->batches_ahead < 0 ||
         o->batches_ahead > MAX_AHEAD)
-        return RT_RAISE(RT_ERR_CONFIG, "loader: batch %lld, %d threads, %d batches ahead", (long long)o->batch, o->threads,
-                        o->batches_ahead);
+        return RT_RAISE(RT_ERR_CONFIG, "loader: batch %lld, %d threads, %d batches ahead", (long long)o->batch,
+                        o->threads, o->batches_ahead);
     if (p->size < 1 || p->size > 4096 || (!o->view.rrc && p->resize && (p->resize < p->size || p->resize > 65536)))
         return RT_RAISE(RT_ERR_CONFIG, "preset: size %d, shorter side %d", p->size, p->resize);
     return rt_view_check(&o->view);

@@ -17,7 +17,8 @@ typedef struct names {
 
 static rt_status push(names *o, const char *s)
 {
-    if (o->n >= MAX_NAMES) return RT_RAISE(RT_ERR_CONFIG, "a shard pattern that expands to more than %d names", MAX_NAMES);
+    if (o->n >= MAX_NAMES)
+        return RT_RAISE(RT_ERR_CONFIG, "a shard pattern that expands to more than %d names", MAX_NAMES);
     if (o->n == o->cap) {
         size_t grown = o->cap ? o->cap * 2 : 64;
         char **bigger = rt_realloc(o->list, o->cap * sizeof *bigger, grown * sizeof *bigger);
@@ -59,7 +60,8 @@ static rt_status expand(names *o, const char *pattern, int depth)
     }
     const char *close = strchr(open, '}'), *again = strchr(open + 1, '{');
     if (!close || (again && again < close) || depth > MAX_DEPTH)
-        return RT_RAISE(RT_ERR_CONFIG, "'%s': braces do not close, are nested, or are more than %d", pattern, MAX_DEPTH);
+        return RT_RAISE(RT_ERR_CONFIG, "'%s': braces do not close, are nested, or are more than %d", pattern,
+                        MAX_DEPTH);
     const char *body = open + 1, *dots = strstr(body, "..");
     int head_n = (int)(open - pattern);
     rt_status st = RT_OK;

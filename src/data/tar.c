@@ -1,10 +1,11 @@
 /* One walk over a tar archive by libarchive, which knows the dialects (ustar prefix, GNU long names, PAX path and size,
- * base-256 sizes, concatenated archives). The result is where each regular file's bytes lie; they are later read in place
- * with pread. Nothing is ever extracted, yet a path that would leave a folder, a link or a device marks a shard that was
- * not made for us: it is refused, not skipped.
+ * base-256 sizes, concatenated archives). The result is where each regular file's bytes lie; they are later read in
+ * place with pread. Nothing is ever extracted, yet a path that would leave a folder, a link or a device marks a shard
+ * that was not made for us: it is refused, not skipped.
  *
- * Also refused: compressed archives (no random access), sparse members (bytes are not contiguous), members that end past the
- * file, and an archive without an end-of-archive block, which is what a cut at a member's border looks like. */
+ * Also refused: compressed archives (no random access), sparse members (bytes are not contiguous), members that end
+ * past the file, and an archive without an end-of-archive block, which is what a cut at a member's border looks like.
+ */
 #include <archive.h>
 #include <archive_entry.h>
 #include <errno.h>
@@ -67,14 +68,27 @@ static rt_status check_kind(const char *tar, const char *name, struct archive_en
 {
     const char *what = NULL;
     switch (archive_entry_filetype(e)) {
-    case AE_IFREG: case AE_IFDIR: break;
-    case AE_IFLNK: what = "a symbolic link"; break;
-    case AE_IFCHR: case AE_IFBLK: what = "a device"; break;
-    case AE_IFIFO: what = "a FIFO"; break;
-    default: what = "not a regular file"; break;
+    case AE_IFREG:
+    case AE_IFDIR:
+        break;
+    case AE_IFLNK:
+        what = "a symbolic link";
+        break;
+    case AE_IFCHR:
+    case AE_IFBLK:
+        what = "a device";
+        break;
+    case AE_IFIFO:
+        what = "a FIFO";
+        break;
+    default:
+        what = "not a regular file";
+        break;
     }
-    if (archive_entry_hardlink(e)) what = "a hard link";
-    else if (archive_entry_sparse_count(e) > 0) what = "a sparse file";
+    if (archive_entry_hardlink(e))
+        what = "a hard link";
+    else if (archive_entry_sparse_count(e) > 0)
+        what = "a sparse file";
     if (what) return RT_RAISE(RT_ERR_FORMAT, "%s: member '%s' is %s", tar, name, what);
     return RT_OK;
 }
@@ -95,12 +109,13 @@ static rt_status check_place(int fd, const char *tar, const char *name, uint64_t
 {
     uint8_t block[BLOCK];
     if (off % BLOCK || off < BLOCK || off > size || len > size - off)
-        return RT_RAISE(RT_ERR_FORMAT, "%s: truncated: member '%s' needs %llu bytes from %llu, the file has %llu", tar, name,
-                        (unsigned long long)len, (unsigned long long)off, (unsigned long long)size);
+        return RT_RAISE(RT_ERR_FORMAT, "%s: truncated: member '%s' needs %llu bytes from %llu, the file has %llu", tar,
+                        name, (unsigned long long)len, (unsigned long long)off, (unsigned long long)size);
     rt_status st = rt_fs_pread(fd, tar, block, BLOCK, off - BLOCK);
     if (st != RT_OK) return st;
     if (!is_header(block))
-        return RT_RAISE(RT_ERR_UNSUPPORTED, "%s: member '%s': no header before its content: unknown tar dialect", tar, name);
+        return RT_RAISE(RT_ERR_UNSUPPORTED, "%s: member '%s': no header before its content: unknown tar dialect", tar,
+                        name);
     return RT_OK;
 }
 
@@ -114,7 +129,8 @@ static rt_status check_end(int fd, const char *tar, uint64_t end, uint64_t size)
         if (st != RT_OK) return st;
         for (int i = 0; i < BLOCK; i++) zero = zero && block[i] == 0;
     }
-    if (!zero) return RT_RAISE(RT_ERR_FORMAT, "%s: truncated: no end-of-archive block at %llu", tar, (unsigned long long)at);
+    if (!zero)
+        return RT_RAISE(RT_ERR_FORMAT, "%s: truncated: no end-of-archive block at %llu", tar, (unsigned long long)at);
     return RT_OK;
 }
 
@@ -145,8 +161,8 @@ static rt_status scan(struct archive *a, int fd, const char *path, uint64_t size
         RT_TRY(rt_member_add(m, name, (uint64_t)off, (uint64_t)len));
         end = (uint64_t)(off + len);
         if (m->n % 4096 == 0)
-            rt_progress_report(&(rt_progress){.phase = "index shard", .unit = "byte", .done = (double)end,
-                                              .total = (double)size, .note = path});
+            rt_progress_report(&(rt_progress){
+                .phase = "index shard", .unit = "byte", .done = (double)end, .total = (double)size, .note = path});
     }
     if (m->n) RT_TRY(check_end(fd, path, end, size));
 out:

@@ -1,18 +1,20 @@
 /* Index files for tar shards, in the form that NVIDIA DALI's wds2idx writes and its reader takes:
  *
  *     v1.2 <number of samples>
- *     <ext> <offset> <size> <name> <ext> <offset> <size> <name> ...       one line per sample, fields apart by one space
+ *     <ext> <offset> <size> <name> <ext> <offset> <size> <name> ...       one line per sample, fields apart by one
+ * space
  *
- * offset is where the content begins in the tar (a multiple of 512), name the member's path, ext what follows the first dot of
- * its base name. Files are named after the shard up to the first dot: train-000000.tar -> train-000000.idx.
+ * offset is where the content begins in the tar (a multiple of 512), name the member's path, ext what follows the first
+ * dot of its base name. Files are named after the shard up to the first dot: train-000000.tar -> train-000000.idx.
  *
  * We add a last line that DALI does not read, because it stops after the counted samples:
  *
  *     # tar <bytes> <mtime in ns>
  *
- * An index is trusted only for the tar it describes: with our line both numbers must match; without it (written by DALI) it
- * must not be older than the tar. In both cases every member must lie inside the file. Anything else is rebuilt, silently:
- * an index is a cache. Names with spaces cannot be written in this form; such shards are scanned each time. */
+ * An index is trusted only for the tar it describes: with our line both numbers must match; without it (written by
+ * DALI) it must not be older than the tar. In both cases every member must lie inside the file. Anything else is
+ * rebuilt, silently: an index is a cache. Names with spaces cannot be written in this form; such shards are scanned
+ * each time. */
 #include <ctype.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -98,7 +100,8 @@ static bool parse(char *text, const struct stat *tar, const struct stat *idx, rt
         if (!(line = next_line(&text)) || !parse_sample(line, (uint64_t)tar->st_size, m)) return false;
     if (!(line = next_line(&text))) return mtime_ns(idx) >= mtime_ns(tar);
     long long bytes = 0, when = 0;
-    return sscanf(line, "# tar %lld %lld", &bytes, &when) == 2 && bytes == (long long)tar->st_size && when == mtime_ns(tar);
+    return sscanf(line, "# tar %lld %lld", &bytes, &when) == 2 && bytes == (long long)tar->st_size &&
+           when == mtime_ns(tar);
 }
 
 /* true when path holds a valid index of the tar. */
@@ -136,8 +139,11 @@ static uint64_t write_samples(FILE *f, const rt_member_list *m)
         bool same = last && len == last_len && !memcmp(last, name, len);
         if (!same) n++;
         if (f)
-            fprintf(f, "%s%s %llu %llu %s", same ? " " : n > 1 ? "\n" : "", field, (unsigned long long)m->item[i].off,
-                    (unsigned long long)m->item[i].len, name);
+            fprintf(f, "%s%s %llu %llu %s",
+                    same    ? " "
+                    : n > 1 ? "\n"
+                            : "",
+                    field, (unsigned long long)m->item[i].off, (unsigned long long)m->item[i].len, name);
         last = name;
         last_len = len;
     }

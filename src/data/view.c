@@ -1,8 +1,8 @@
 /* Random views of a sample, drawn by counter so that any thread, rank or device draws the same one.
  *
- * Random resized crop by torchvision's rule (Inception crop, Szegedy et al. 2015, "Going deeper with convolutions"): share
- * of the area uniform in scale, log of the aspect ratio uniform in log ratio, up to 10 tries until the box fits, then the
- * largest centred box whose ratio is allowed. The place is uniform over all that fit. */
+ * Random resized crop by torchvision's rule (Inception crop, Szegedy et al. 2015, "Going deeper with convolutions"):
+ * share of the area uniform in scale, log of the aspect ratio uniform in log ratio, up to 10 tries until the box fits,
+ * then the largest centred box whose ratio is allowed. The place is uniform over all that fit. */
 #include <math.h>
 #include <string.h>
 
@@ -22,7 +22,10 @@ rt_status rt_view_check(const rt_view *v)
     return RT_OK;
 }
 
-static double between(uint32_t word, double lo, double hi) { return lo + (hi - lo) * (double)rt_u01(word); }
+static double between(uint32_t word, double lo, double hi)
+{
+    return lo + (hi - lo) * (double)rt_u01(word);
+}
 
 static void random_resized_crop(const rt_view *v, int32_t h, int32_t w, uint64_t seed, uint64_t step, uint32_t sample,
                                 rt_view_box *b)
@@ -43,8 +46,10 @@ static void random_resized_crop(const rt_view *v, int32_t h, int32_t w, uint64_t
     double in = (double)w / h;
     b->w = w;
     b->h = h;
-    if (in < r0) b->h = (int32_t)nearbyint(w / r0);
-    else if (in > r1) b->w = (int32_t)nearbyint(h * r1);
+    if (in < r0)
+        b->h = (int32_t)nearbyint(w / r0);
+    else if (in > r1)
+        b->w = (int32_t)nearbyint(h * r1);
     if (b->h < 1) b->h = 1;
     if (b->w < 1) b->w = 1;
     b->y0 = (h - b->h) / 2;

@@ -1,6 +1,6 @@
-/* WebDataset shards as a data set: adjacent members with one key are a sample; of its fields we read the image (jpg, jpeg or
- * png) and cls, the label as ASCII decimal. Other fields are left alone. Every sample must have both, once: a sample that
- * would silently vanish is an error instead. */
+/* WebDataset shards as a data set: adjacent members with one key are a sample; of its fields we read the image (jpg,
+ * jpeg or png) and cls, the label as ASCII decimal. Other fields are left alone. Every sample must have both, once: a
+ * sample that would silently vanish is an error instead. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,8 +24,10 @@ typedef struct sample {
 
 static rt_status add_field(sample *s, const char *shard, const char *field, const rt_member *m)
 {
-    const rt_member **slot = !strcasecmp(field, "jpg") || !strcasecmp(field, "jpeg") || !strcasecmp(field, "png") ? &s->image
-                             : !strcasecmp(field, "cls") ? &s->cls : NULL;
+    const rt_member **slot = !strcasecmp(field, "jpg") || !strcasecmp(field, "jpeg") || !strcasecmp(field, "png")
+                                 ? &s->image
+                             : !strcasecmp(field, "cls") ? &s->cls
+                                                         : NULL;
     if (!slot) return RT_OK;
     if (*slot)
         return RT_RAISE(RT_ERR_FORMAT, "%s: sample '%.*s' has two %s", shard, (int)s->key_len, s->key,
@@ -40,8 +42,8 @@ static rt_status check_fields(const rt_member_list *m, const sample *s, size_t e
     for (size_t i = s->first; i < end; i++)
         for (size_t k = s->first; k < i; k++)
             if (!strcasecmp(m->names + m->item[i].name + s->key_len, m->names + m->item[k].name + s->key_len))
-                return RT_RAISE(RT_ERR_FORMAT, "%s: sample '%.*s' has the field '%s' twice", shard, (int)s->key_len, s->key,
-                                m->names + m->item[i].name + s->key_len + 1);
+                return RT_RAISE(RT_ERR_FORMAT, "%s: sample '%.*s' has the field '%s' twice", shard, (int)s->key_len,
+                                s->key, m->names + m->item[i].name + s->key_len + 1);
     return RT_OK;
 }
 
@@ -64,7 +66,8 @@ out:
     return st;
 }
 
-static rt_status finish_sample(rt_dataset *d, const rt_member_list *m, const sample *s, size_t end, int32_t file, int fd)
+static rt_status finish_sample(rt_dataset *d, const rt_member_list *m, const sample *s, size_t end, int32_t file,
+                               int fd)
 {
     rt_status st = RT_OK;
     const char *shard = d->file[file];
@@ -77,8 +80,8 @@ static rt_status finish_sample(rt_dataset *d, const rt_member_list *m, const sam
         goto out;
     }
     if (s->image->len > RT_SAMPLE_MAX_BYTES) {
-        st = RT_RAISE(RT_ERR_FORMAT, "%s: sample '%.*s': image of %llu bytes, at most %d", shard, (int)s->key_len, s->key,
-                      (unsigned long long)s->image->len, RT_SAMPLE_MAX_BYTES);
+        st = RT_RAISE(RT_ERR_FORMAT, "%s: sample '%.*s': image of %llu bytes, at most %d", shard, (int)s->key_len,
+                      s->key, (unsigned long long)s->image->len, RT_SAMPLE_MAX_BYTES);
         goto out;
     }
     RT_TRY(read_label(fd, shard, s, &label));
@@ -167,7 +170,8 @@ rt_status rt_open_wds(const rt_data_source *src, rt_dataset *d)
     RT_TRY(rt_expand_pattern(src->path, &shard, &n));
     for (size_t i = 0; i < n; i++) {
         RT_TRYF(add_shard(d, shard[i], src->cache), "shard %zu of %zu", i + 1, n);
-        rt_progress_report(&(rt_progress){.phase = "index shards", .unit = "shard", .done = (double)(i + 1), .total = (double)n});
+        rt_progress_report(
+            &(rt_progress){.phase = "index shards", .unit = "shard", .done = (double)(i + 1), .total = (double)n});
     }
     if (count && d->n) RT_TRY(numbered(src, d));
 out:

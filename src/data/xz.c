@@ -13,12 +13,18 @@ static const uint8_t xz_magic[6] = {0xFD, '7', 'z', 'X', 'Z', 0};
 static const char *lzma_reason(lzma_ret r)
 {
     switch (r) {
-    case LZMA_MEMLIMIT_ERROR: return "needs more decoder memory than is allowed";
-    case LZMA_BUF_ERROR: return "the compressed data end early";
-    case LZMA_DATA_ERROR: return "the compressed data are corrupt";
-    case LZMA_FORMAT_ERROR: return "not an xz stream";
-    case LZMA_OPTIONS_ERROR: return "unsupported xz options";
-    default: return "xz decoder failed";
+    case LZMA_MEMLIMIT_ERROR:
+        return "needs more decoder memory than is allowed";
+    case LZMA_BUF_ERROR:
+        return "the compressed data end early";
+    case LZMA_DATA_ERROR:
+        return "the compressed data are corrupt";
+    case LZMA_FORMAT_ERROR:
+        return "not an xz stream";
+    case LZMA_OPTIONS_ERROR:
+        return "unsupported xz options";
+    default:
+        return "xz decoder failed";
     }
 }
 

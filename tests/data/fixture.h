@@ -18,8 +18,10 @@ static inline const char *shared_data(void)
 {
     static char path[PATH_MAX];
     const char *env = getenv("RT_SHARED_DATA"), *src = getenv("RT_SOURCE_DIR");
-    if (env) snprintf(path, sizeof path, "%s", env);
-    else snprintf(path, sizeof path, "%s/../shared/data", src ? src : ".");
+    if (env)
+        snprintf(path, sizeof path, "%s", env);
+    else
+        snprintf(path, sizeof path, "%s/../shared/data", src ? src : ".");
     return rt_fs_is_dir(path) ? path : NULL;
 }
 
@@ -51,7 +53,10 @@ static inline char *temp_folder(void)
     ck_assert_ptr_nonnull(mkdtemp(path));
     return path;
 }
-static inline void temp_gone(const char *path) { rt_ok(rt_fs_remove_tree(path)); }
+static inline void temp_gone(const char *path)
+{
+    rt_ok(rt_fs_remove_tree(path));
+}
 
 static inline void put_file(const char *dir, const char *name, const void *bytes, size_t n)
 {
@@ -65,7 +70,10 @@ static inline void put_file(const char *dir, const char *name, const void *bytes
     ck_assert_uint_eq(fwrite(bytes, 1, n, f), n);
     ck_assert_int_eq(fclose(f), 0);
 }
-static inline void put_text(const char *dir, const char *name, const char *text) { put_file(dir, name, text, strlen(text)); }
+static inline void put_text(const char *dir, const char *name, const char *text)
+{
+    put_file(dir, name, text, strlen(text));
+}
 
 static inline const char *sha(const void *p, size_t n)
 {
@@ -80,7 +88,8 @@ static inline void paint(uint8_t *px, int h, int w, uint32_t seed)
     for (int y = 0; y < h; y++)
         for (int x = 0; x < w; x++)
             for (int c = 0; c < 3; c++) {
-                uint32_t v = (uint32_t)(x * (3 + c) + y * (5 - c)) + seed * 37u + ((uint32_t)(x * y) >> 4) * (uint32_t)(c + 1);
+                uint32_t v =
+                    (uint32_t)(x * (3 + c) + y * (5 - c)) + seed * 37u + ((uint32_t)(x * y) >> 4) * (uint32_t)(c + 1);
                 px[(y * w + x) * 3 + c] = (uint8_t)(v & 255u);
             }
 }

@@ -75,7 +75,8 @@ START_TEST(same_bytes_on_any_thread_count)
 {
     rt_images im;
     make_images(&im);
-    rt_view v[2] = {{.flip = true, .pad_crop = 2}, {.flip = true, .rrc = true, .scale = {0.08f, 1}, .ratio = {0.75f, 1.3333f}}};
+    rt_view v[2] = {{.flip = true, .pad_crop = 2},
+                    {.flip = true, .rrc = true, .scale = {0.08f, 1}, .ratio = {0.75f, 1.3333f}}};
     int64_t idx[37];
     static float a[37 * S * S * 3], b[37 * S * S * 3];
     for (int i = 0; i < 37; i++) idx[i] = (i * 5) % N;

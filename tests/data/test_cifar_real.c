@@ -28,8 +28,11 @@ START_TEST(train_split_loads_whole_with_matching_keys)
 {
     rt_dataset *d = NULL;
     rt_images im = {0};
-    rt_data_source src = {.kind = "cifar10", .path = shared_data(), .split = "train",
-                          .classes = real("cifar10-classes.txt"), .keys = real("cifar10-train-keys.txt.xz")};
+    rt_data_source src = {.kind = "cifar10",
+                          .path = shared_data(),
+                          .split = "train",
+                          .classes = real("cifar10-classes.txt"),
+                          .keys = real("cifar10-train-keys.txt.xz")};
     rt_ok(rt_dataset_open(&src, &d));
     ck_assert_int_eq(rt_dataset_count(d), 50000);
     rt_ok(rt_images_load(d, &(rt_preset){.size = 32, .filter = RT_BILINEAR}, 2, NULL, &im));
@@ -54,11 +57,13 @@ END_TEST
 
 START_TEST(binary_record_equals_the_original_png)
 {
-    /* cifar10-png-sample holds original PNGs of test images, keys "<class>-<stem>"; the records hold "<class>/<stem>". */
+    /* cifar10-png-sample holds original PNGs of test images, keys "<class>-<stem>"; the records hold "<class>/<stem>".
+     */
     rt_dataset *bin = NULL, *png = NULL;
-    rt_data_source a = {.kind = "cifar10", .path = shared_data(), .split = "test", .keys = real("cifar10-test-keys.txt.xz")};
-    rt_data_source b = {.kind = "wds", .path = real("cifar10-png-sample-000000.tar"),
-                        .classes = real("cifar10-classes.txt")};
+    rt_data_source a = {
+        .kind = "cifar10", .path = shared_data(), .split = "test", .keys = real("cifar10-test-keys.txt.xz")};
+    rt_data_source b = {
+        .kind = "wds", .path = real("cifar10-png-sample-000000.tar"), .classes = real("cifar10-classes.txt")};
     rt_ok(rt_dataset_open(&a, &bin));
     rt_ok(rt_dataset_open(&b, &png));
     ck_assert_int_eq(rt_dataset_count(png), 200);

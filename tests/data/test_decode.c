@@ -21,8 +21,8 @@ END_TEST
 
 START_TEST(region_equals_crop_of_whole)
 {
-    static const char *const name[] = {"420.jpg", "422.jpg", "444.jpg", "progressive.jpg", "restart.jpg", "gray.jpg",
-                                       "cmyk.jpg", "narrow.jpg"};
+    static const char *const name[] = {"420.jpg",     "422.jpg",  "444.jpg",  "progressive.jpg",
+                                       "restart.jpg", "gray.jpg", "cmyk.jpg", "narrow.jpg"};
     rt_rng r = rt_rng_at(1, RT_RNG_TEST, 0, 0);
     for (size_t i = 0; i < sizeof name / sizeof *name; i++) {
         void *bytes = NULL;
@@ -31,20 +31,24 @@ START_TEST(region_equals_crop_of_whole)
         rt_ok(rt_fs_read(golden_path(name[i]), 1 << 20, &bytes, &size));
         rt_ok(rt_decode(bytes, size, name[i], &all, NULL));
         for (int k = 0; k < 200; k++) {
-            rt_span s = {.w = 1 + (int32_t)rt_rng_below(&r, (uint32_t)all.w), .h = 1 + (int32_t)rt_rng_below(&r, (uint32_t)all.h)};
+            rt_span s = {.w = 1 + (int32_t)rt_rng_below(&r, (uint32_t)all.w),
+                         .h = 1 + (int32_t)rt_rng_below(&r, (uint32_t)all.h)};
             s.x0 = (int32_t)rt_rng_below(&r, (uint32_t)(all.w - s.w + 1));
             s.y0 = (int32_t)rt_rng_below(&r, (uint32_t)(all.h - s.h + 1));
             rt_image part = {0};
-            rt_ok(rt_jpeg_decode(bytes, size, name[i], &s, &part, NULL));
-            ck_assert(part.h == s.h && part.w == s.w);
+            int32_t x0 = -1;
+            rt_ok(rt_jpeg_decode_around(bytes, size, name[i], &s, &part, &x0, NULL));
+            ck_assert(part.h == s.h && x0 >= 0 && x0 + s.w <= part.w);
             for (int y = 0; y < s.h; y++)
-                if (memcmp(part.px + y * s.w * 3, all.px + ((s.y0 + y) * all.w + s.x0) * 3, (size_t)s.w * 3))
+                if (memcmp(part.px + (y * part.w + x0) * 3, all.px + ((s.y0 + y) * all.w + s.x0) * 3, (size_t)s.w * 3))
                     ck_abort_msg("%s: row %d of %dx%d at (%d, %d) differs", name[i], y, s.h, s.w, s.y0, s.x0);
             rt_image_fini(&part);
         }
         rt_span out = {0, 0, all.w + 1, 1};
         rt_image part = {0};
-        rt_fails(rt_jpeg_decode(bytes, size, name[i], &out, &part, NULL), RT_ERR_FORMAT);
+        int32_t x0 = -1;
+        rt_fails(rt_jpeg_decode_around(bytes, size, name[i], &out, &part, &x0, NULL), RT_ERR_FORMAT);
+        ck_assert(x0 == -1 && !part.px);
         rt_image_fini(&all);
         rt_free(bytes);
     }
@@ -115,12 +119,18 @@ START_TEST(type_is_by_content_and_refusals_say_why)
         const char *bytes;
         size_t n;
         const char *says;
-    } bad[] = {{"", 0, "empty"}, {"<html>", 6, "HTML"}, {"GIF89a", 6, "GIF"}, {"BM....", 6, "BMP"}, {"zzzz", 4, "unknown kind"},
-               {"\xFF\xD8\xFF", 3, "JPEG refused"}, {"\x89PNG\r\n\x1a\n", 8, "PNG refused"}};
+    } bad[] = {{"", 0, "empty"},
+               {"<html>", 6, "HTML"},
+               {"GIF89a", 6, "GIF"},
+               {"BM....", 6, "BMP"},
+               {"zzzz", 4, "unknown kind"},
+               {"\xFF\xD8\xFF", 3, "JPEG refused"},
+               {"\x89PNG\r\n\x1a\n", 8, "PNG refused"}};
     rt_image im = {.h = -1};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         rt_fails(rt_decode(bad[i].bytes, bad[i].n, "n02.JPEG", &im, NULL), RT_ERR_FORMAT);
-        ck_assert_msg(strstr(rt_error_what(), bad[i].says) && strstr(rt_error_what(), "n02.JPEG"), "%s", rt_error_what());
+        ck_assert_msg(strstr(rt_error_what(), bad[i].says) && strstr(rt_error_what(), "n02.JPEG"), "%s",
+                      rt_error_what());
     }
     ck_assert_int_eq(im.h, -1);
 }
@@ -129,10 +139,11 @@ END_TEST
 START_TEST(sixteen_bit_png_keeps_the_high_byte)
 {
     /* 1 x 2 gray, 16 bits: 0x12FF and 0x8000; written by hand so that no encoder's choice enters. */
-    static const uint8_t png[] = {
-        0x89, 'P', 'N', 'G', 13, 10, 26, 10, 0, 0, 0, 13, 'I', 'H', 'D', 'R', 0, 0, 0, 2, 0, 0, 0, 1, 16, 0, 0, 0, 0, 0, 0, 0, 0,
-        0, 0, 0, 16, 'I', 'D', 'A', 'T', 0x78, 0x01, 0x01, 5, 0, 0xFA, 0xFF, 0, 0x12, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-        0, 0, 0, 0, 'I', 'E', 'N', 'D', 0xAE, 0x42, 0x60, 0x82};
+    static const uint8_t png[] = {0x89, 'P',  'N',  'G', 13,   10,   26,   10,  0,   0,    0,    13,   'I',  'H',  'D',
+                                  'R',  0,    0,    0,   2,    0,    0,    0,   1,   16,   0,    0,    0,    0,    0,
+                                  0,    0,    0,    0,   0,    0,    16,   'I', 'D', 'A',  'T',  0x78, 0x01, 0x01, 5,
+                                  0,    0xFA, 0xFF, 0,   0x12, 0xFF, 0x80, 0,   0,   0,    0,    0,    0,    0,    0,
+                                  0,    0,    0,    0,   0,    'I',  'E',  'N', 'D', 0xAE, 0x42, 0x60, 0x82};
     uint8_t file[sizeof png];
     memcpy(file, png, sizeof png);
     const uint8_t raw[5] = {0, 0x12, 0xFF, 0x80, 0};

@@ -102,7 +102,8 @@ START_TEST(loading_does_not_depend_on_threads)
         rt_images_fini(&more);
     }
     rt_images_fini(&one);
-    rt_fails(rt_images_load(d, &(rt_preset){.size = 16, .resize = 8, .filter = RT_BILINEAR}, 1, NULL, &one), RT_ERR_CONFIG);
+    rt_fails(rt_images_load(d, &(rt_preset){.size = 16, .resize = 8, .filter = RT_BILINEAR}, 1, NULL, &one),
+             RT_ERR_CONFIG);
     rt_fails(rt_images_load(d, &(rt_preset){.size = 0}, 1, NULL, &one), RT_ERR_CONFIG);
     rt_dataset_close(d);
     temp_gone(dir);

@@ -1,5 +1,5 @@
-/* The streaming loader: every sample once an epoch, the same bytes on any thread count and after a resume, errors where they
- * belong, clean shutdown. */
+/* The streaming loader: every sample once an epoch, the same bytes on any thread count and after a resume, errors where
+ * they belong, clean shutdown. */
 #include "data/internal.h"
 #include "fixture.h"
 
@@ -19,8 +19,10 @@ static void open_set(void)
         size_t n = 0;
         char name[64];
         paint(px, h, w, i);
-        if (i % 3) rt_ok(rt_jpeg_encode(px, h, w, 85, &bytes, &n));
-        else rt_ok(rt_png_encode(px, h, w, &bytes, &n));
+        if (i % 3)
+            rt_ok(rt_jpeg_encode(px, h, w, 85, &bytes, &n));
+        else
+            rt_ok(rt_png_encode(px, h, w, &bytes, &n));
         snprintf(name, sizeof name, "c%u/%03u.jpg", i * 3 / N, i);
         put_file(dir, name, bytes, n);
         rt_free(bytes);
@@ -39,7 +41,11 @@ static void close_set(void)
 
 static rt_loader_options options(void)
 {
-    return (rt_loader_options){.batch = 8, .threads = 2, .batches_ahead = 2, .shuffle = true, .seed = 5,
+    return (rt_loader_options){.batch = 8,
+                               .threads = 2,
+                               .batches_ahead = 2,
+                               .shuffle = true,
+                               .seed = 5,
                                .preset = {.size = SIDE, .resize = 22, .filter = RT_BILINEAR},
                                .view = {.rrc = true, .flip = true, .scale = {0.08f, 1}, .ratio = {0.75f, 4.0f / 3}}};
 }
@@ -116,7 +122,8 @@ START_TEST(crops_equal_crop_and_resize_of_the_whole)
         rt_ok(rt_crop_resize(&im, b.x0, b.y0, b.w, b.h, SIDE, SIDE, RT_BILINEAR, want));
         for (int y = 0; y < SIDE; y++)
             for (int x = 0; x < SIDE; x++)
-                ck_assert_mem_eq(px + ((n * SIDE + y) * SIDE + x) * 3, want + (y * SIDE + (b.flip ? SIDE - 1 - x : x)) * 3, 3);
+                ck_assert_mem_eq(px + ((n * SIDE + y) * SIDE + x) * 3,
+                                 want + (y * SIDE + (b.flip ? SIDE - 1 - x : x)) * 3, 3);
         rt_image_fini(&im);
     }
     rt_loader_destroy(l);

@@ -320,9 +320,16 @@ START_TEST(index_file_is_written_used_and_rebuilt)
     rt_free(idx);
 
     /* Damaged in any way: rebuilt. */
-    static const char *const bad[] = {"", "v1.1 1\n", "v1.2 0\n", "v1.2 9\ncls 512 1 a.cls\n", "v1.2 1\ncls 513 1 a.cls\n",
-                                      "v1.2 1\ncls 512 99999999 a.cls\n", "v1.2 1\ncls 512 1 ../a.cls\n", "v1.2 1\ncls 512\n",
-                                      "v1.2 1\ncls -512 1 a.cls\n", "v1.2 99999999999999999999\n"};
+    static const char *const bad[] = {"",
+                                      "v1.1 1\n",
+                                      "v1.2 0\n",
+                                      "v1.2 9\ncls 512 1 a.cls\n",
+                                      "v1.2 1\ncls 513 1 a.cls\n",
+                                      "v1.2 1\ncls 512 99999999 a.cls\n",
+                                      "v1.2 1\ncls 512 1 ../a.cls\n",
+                                      "v1.2 1\ncls 512\n",
+                                      "v1.2 1\ncls -512 1 a.cls\n",
+                                      "v1.2 99999999999999999999\n"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         put_text(dir, "a.idx", bad[i]);
         rt_ok(open_shard(dir, &d));
