@@ -1,9 +1,20 @@
-/* Convolution nodes: geometry and the choice of an implementation. */
+/* Convolution nodes: geometry, and the choice of an implementation.
+ *
+ * Several ways compute the same node (conv.h); which is fastest depends on shape and machine. With an algorithm cache, or
+ * outside strict mode, they are timed at prepare and the best is kept. In strict mode without a cache a fixed rule decides
+ * (the order of `ways_of`, from measurements), because a choice by timing may change bits from run to run.
+ *
+ * oneDNN falls back to its scalar reference code without a word, fifty times slower. Such a way is taken only when there is
+ * no other, and then said in the log. */
 #include "backend/cpu/conv.h"
 
+#include <omp.h>
 #include <string.h>
+#include <time.h>
 
+#include "backend/cpu/algo.h"
 #include "base/alloc.h"
+#include "base/log.h"
 
 rt_conv_dims rt_conv_dims_of(const rt_node *n)
 {
@@ -17,13 +28,197 @@ rt_conv_dims rt_conv_dims_of(const rt_node *n)
                           .groups = a->conv.groups, .bias = a->has_bias != 0};
 }
 
+/* --- ways ------------------------------------------------------------------------------------------------------------- */
+enum { MAX_WAYS = 4 };
+
+typedef struct way {
+    const char *name; /* in the cache: do not rename */
+    rt_status (*make)(rt_cpu *be, const rt_conv_dims *d, rt_conv_plan *out);
+} way;
+
+static rt_status make_nhwc(rt_cpu *be, const rt_conv_dims *d, rt_conv_plan *out)
+{
+    return rt_conv_onednn(be, d, RT_CONV_NHWC, out);
+}
+static rt_status make_blocked(rt_cpu *be, const rt_conv_dims *d, rt_conv_plan *out)
+{
+    return rt_conv_onednn(be, d, RT_CONV_BLOCKED, out);
+}
+static rt_status make_winograd(rt_cpu *be, const rt_conv_dims *d, rt_conv_plan *out)
+{
+    return rt_conv_onednn(be, d, RT_CONV_WINOGRAD, out);
+}
+
+static const way nhwc = {"nhwc", make_nhwc}, blocked = {"blocked", make_blocked}, winograd = {"winograd", make_winograd};
+
+/* The ways worth trying, the presumably best first. Winograd F(4x4,3x3) needs enough channels to pay for its transforms: it
+ * runs at about twice the direct rate from 32 on, and loses fourfold on the three of an image. */
+static int ways_of(const rt_conv_dims *d, way out[MAX_WAYS])
+{
+    int n = 0;
+    const bool three = d->r == 3 && d->s == 3 && d->stride[0] == 1 && d->stride[1] == 1 && d->groups == 1;
+    if (three && d->c % 16 == 0 && d->k % 16 == 0 && d->c >= 32 && d->k >= 32) out[n++] = winograd;
+    if (d->c < 16 && d->op != RT_OP_CONV2D) out[n++] = blocked; /* nhwc is five times slower there */
+    out[n++] = nhwc;
+    if (out[0].make != make_blocked) out[n++] = blocked;
+    return n;
+}
+
+static void drop(rt_conv_plan *p)
+{
+    if (p->release) p->release(p->state);
+    memset(p, 0, sizeof *p);
+}
+
+static bool is_reference(const rt_conv_plan *p) { return strncmp(p->impl, "ref", 3) == 0; }
+
+/* --- timing ------------------------------------------------------------------------------------------------------------- */
+static double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Best of three after a warm-up; operands are zeros, which no kernel here treats specially. */
+static rt_status time_plan(rt_backend *be, const rt_node *n, const rt_conv_plan *p, double *best)
+{
+    rt_status st = RT_OK;
+    void *in[3] = {0}, *out[2] = {0}, *scratch = NULL;
+    rt_kernel_io io = {.in = (const void *const *)in, .out = out};
+    *best = 0;
+    for (int i = 0; i < n->n_in; i++)
+        RT_TRY(be->vt->alloc(be, (size_t)rt_shape_count(&n->in_shape[i]) * sizeof(float), &in[i]));
+    for (int o = 0; o < n->n_out; o++)
+        RT_TRY(be->vt->alloc(be, (size_t)rt_shape_count(&n->out_shape[o]) * sizeof(float), &out[o]));
+    if (p->scratch_bytes) RT_TRY(be->vt->alloc(be, p->scratch_bytes, &scratch));
+    io.scratch = scratch;
+    for (int r = 0; r < 4; r++) {
+        double t = seconds();
+        RT_TRY(p->run(p, &io));
+        t = seconds() - t;
+        if (r == 1 || (r > 1 && t < *best)) *best = t;
+    }
+out:
+    for (int i = 0; i < 3; i++) be->vt->free(be, in[i]);
+    for (int o = 0; o < 2; o++) be->vt->free(be, out[o]);
+    be->vt->free(be, scratch);
+    return st;
+}
+
+/* --- choice ------------------------------------------------------------------------------------------------------------- */
+static void key_of(const rt_cpu *be, const rt_conv_dims *d, char *buf, size_t len)
+{
+    snprintf(buf, len, "%s n%lld h%lld w%lld c%lld k%lld r%lld s%lld stride%d,%d pad%d,%d g%d%s | %s", rt_op_name(d->op),
+             (long long)d->n, (long long)d->h, (long long)d->w, (long long)d->c, (long long)d->k, (long long)d->r,
+             (long long)d->s, d->stride[0], d->stride[1], d->pad[0], d->pad[1], d->groups, d->bias ? " bias" : "",
+             be->base.describe);
+}
+
+/* The first way in order that is not reference code; failing that, the first that exists at all. */
+static rt_status by_rule(rt_cpu *be, const rt_conv_dims *d, const way *ways, int n, rt_conv_plan *out, const char **name)
+{
+    rt_status st = RT_ERR_UNSUPPORTED;
+    rt_conv_plan fallback = {0};
+    for (int i = 0; i < n; i++) {
+        rt_conv_plan p = {0};
+        st = ways[i].make(be, d, &p);
+        if (st == RT_ERR_UNSUPPORTED) continue;
+        if (st != RT_OK) break;
+        if (!is_reference(&p)) {
+            drop(&fallback);
+            *out = p;
+            *name = ways[i].name;
+            return RT_OK;
+        }
+        if (fallback.run) {
+            drop(&p);
+        } else {
+            fallback = p;
+            *name = ways[i].name;
+        }
+    }
+    if (!fallback.run || (st != RT_OK && st != RT_ERR_UNSUPPORTED)) {
+        drop(&fallback);
+        return st;
+    }
+    *out = fallback;
+    return RT_OK;
+}
+
+static rt_status by_timing(rt_cpu *be, const rt_node *node, const rt_conv_dims *d, const way *ways, int n,
+                           rt_conv_plan *out, const char **name)
+{
+    rt_status st = RT_OK;
+    rt_conv_plan best = {0}, p = {0};
+    double best_s = 0, s;
+    for (int i = 0; i < n; i++) {
+        st = ways[i].make(be, d, &p);
+        if (st == RT_ERR_UNSUPPORTED) continue;
+        if (st != RT_OK) goto out;
+        if (is_reference(&p)) {
+            drop(&p);
+            continue;
+        }
+        RT_TRY(time_plan(&be->base, node, &p, &s));
+        if (!best.run || s < best_s) {
+            drop(&best);
+            best = p;
+            best_s = s;
+            *name = ways[i].name;
+        } else {
+            p.release(p.state);
+        }
+        memset(&p, 0, sizeof p);
+    }
+    st = RT_OK;
+    if (!best.run) return by_rule(be, d, ways, n, out, name); /* nothing but reference code */
+    *out = best;
+    memset(&best, 0, sizeof best);
+out:
+    drop(&best);
+    drop(&p);
+    return st;
+}
+
+static rt_status choose(rt_cpu *be, const rt_prepared *p, const rt_conv_dims *d, rt_conv_plan *out)
+{
+    rt_status st = RT_OK;
+    way ways[MAX_WAYS];
+    const char *name = NULL;
+    char key[512], kept[32];
+    int n = ways_of(d, ways);
+    bool found = false;
+    key_of(be, d, key, sizeof key);
+    if (be->algo_cache) RT_TRY(rt_algo_lookup(be->algo_cache, key, kept, sizeof kept, &found));
+    for (int i = 0; found && i < n; i++)
+        if (strcmp(ways[i].name, kept) == 0) {
+            st = ways[i].make(be, d, out);
+            if (st != RT_ERR_UNSUPPORTED) goto out; /* done, or a real failure */
+        }
+    if (p->plan_only || (be->base.opts.strict && !be->algo_cache)) {
+        RT_TRY(by_rule(be, d, ways, n, out, &name));
+    } else {
+        RT_TRY(by_timing(be, p->node, d, ways, n, out, &name));
+        if (be->algo_cache) RT_TRY(rt_algo_store(be->algo_cache, key, name));
+    }
+out:
+    return st;
+}
+
 static rt_status prepare(rt_backend *be, rt_prepared *p)
 {
     rt_status st = RT_OK;
     const rt_conv_dims d = rt_conv_dims_of(p->node);
     rt_conv_plan *plan = NULL;
     RT_ALLOC(plan, sizeof *plan, "convolution plan");
-    RT_TRY(rt_conv_onednn((rt_cpu *)be, &d, RT_CONV_NHWC, plan));
+    omp_set_num_threads(((rt_cpu *)be)->threads);
+    RT_TRY(choose((rt_cpu *)be, p, &d, plan));
+    if (is_reference(plan)) {
+        char key[512];
+        key_of((rt_cpu *)be, &d, key, sizeof key);
+        rt_log_line(RT_LOG_WARN, "oneDNN has only reference code (%s), very slow, for %s", plan->impl, key);
+    }
     p->state = plan;
     p->scratch_bytes = plan->scratch_bytes;
     p->impl = plan->impl;

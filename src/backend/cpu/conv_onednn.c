@@ -19,7 +19,8 @@ typedef struct operand {
     dnnl_memory_desc_t ours, theirs;
     dnnl_memory_t memory, inner; /* inner is NULL when the layouts agree */
     dnnl_primitive_t reorder;
-    size_t offset;               /* of inner in scratch */
+    dnnl_memory_t pad;           /* the reorder's own scratch, or NULL */
+    size_t offset, pad_offset;   /* of inner and pad in scratch */
 } operand;
 
 typedef struct conv {
@@ -38,6 +39,7 @@ static void release(void *state)
     if (!c) return;
     for (int i = 0; i < OPERANDS; i++) {
         if (c->op[i].reorder) dnnl_primitive_destroy(c->op[i].reorder);
+        if (c->op[i].pad) dnnl_memory_destroy(c->op[i].pad);
         if (c->op[i].inner) dnnl_memory_destroy(c->op[i].inner);
         if (c->op[i].memory) dnnl_memory_destroy(c->op[i].memory);
     }
@@ -49,8 +51,10 @@ static void release(void *state)
 static rt_status execute_reorder(const conv *c, const operand *o, bool inward)
 {
     rt_status st = RT_OK;
-    dnnl_exec_arg_t a[2] = {{DNNL_ARG_FROM, inward ? o->memory : o->inner}, {DNNL_ARG_TO, inward ? o->inner : o->memory}};
-    RT_ONEDNN(dnnl_primitive_execute(o->reorder, c->stream, 2, a));
+    dnnl_exec_arg_t a[3] = {{DNNL_ARG_FROM, inward ? o->memory : o->inner},
+                            {DNNL_ARG_TO, inward ? o->inner : o->memory},
+                            {DNNL_ARG_SCRATCHPAD, o->pad}};
+    RT_ONEDNN(dnnl_primitive_execute(o->reorder, c->stream, o->pad ? 3 : 2, a));
 out:
     return st;
 }
@@ -65,6 +69,7 @@ static rt_status run(const rt_conv_plan *p, const rt_kernel_io *io)
         void *at = o->written ? io->out[o->slot] : (void *)(uintptr_t)io->in[o->slot];
         RT_ONEDNN(dnnl_memory_set_data_handle(o->memory, at));
         if (o->inner) RT_ONEDNN(dnnl_memory_set_data_handle(o->inner, (char *)io->scratch + o->offset));
+        if (o->pad) RT_ONEDNN(dnnl_memory_set_data_handle(o->pad, (char *)io->scratch + o->pad_offset));
         if (o->inner && !o->written) RT_TRY(execute_reorder(c, o, true));
     }
     if (c->pad) RT_ONEDNN(dnnl_memory_set_data_handle(c->pad, (char *)io->scratch + c->pad_offset));
@@ -82,6 +87,18 @@ static size_t book(size_t *total, size_t bytes)
     return at;
 }
 
+/* A memory for the scratch that pd asks for, if any. */
+static rt_status attach_pad(rt_cpu *be, const_dnnl_primitive_desc_t pd, dnnl_memory_t *pad, size_t *at, size_t *scratch)
+{
+    rt_status st = RT_OK;
+    const dnnl_memory_desc_t *md = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
+    if (!md || dnnl_memory_desc_get_size(md) == 0) return RT_OK;
+    RT_ONEDNN(dnnl_memory_create(pad, md, be->engine, DNNL_MEMORY_NONE));
+    *at = book(scratch, dnnl_memory_desc_get_size(md));
+out:
+    return st;
+}
+
 /* Memories of operand i and, when the primitive wants another layout, its reorder. */
 static rt_status attach(conv *c, rt_cpu *be, const_dnnl_primitive_attr_t attr, operand *o, size_t *scratch)
 {
@@ -94,6 +111,7 @@ static rt_status attach(conv *c, rt_cpu *be, const_dnnl_primitive_attr_t attr, o
         RT_ONEDNN(dnnl_reorder_primitive_desc_create(&pd, o->written ? &o->theirs : &o->ours, be->engine,
                                                      o->written ? &o->ours : &o->theirs, be->engine, attr));
         RT_ONEDNN(dnnl_primitive_create(&o->reorder, pd));
+        RT_TRY(attach_pad(be, pd, &o->pad, &o->pad_offset, scratch));
     }
     c->args[c->n_args++] = (dnnl_exec_arg_t){o->arg, o->inner ? o->inner : o->memory};
 out:
@@ -184,12 +202,8 @@ rt_status rt_conv_onednn(rt_cpu *be, const rt_conv_dims *d, rt_conv_layout layou
     for (int i = 0; i < OPERANDS; i++)
         if (c->op[i].used) RT_TRY(attach(c, be, attr, &c->op[i], &scratch));
 
-    const dnnl_memory_desc_t *pad = dnnl_primitive_desc_query_md(use, dnnl_query_scratchpad_md, 0);
-    if (dnnl_memory_desc_get_size(pad) > 0) {
-        RT_ONEDNN(dnnl_memory_create(&c->pad, pad, be->engine, DNNL_MEMORY_NONE));
-        c->pad_offset = book(&scratch, dnnl_memory_desc_get_size(pad));
-        c->args[c->n_args++] = (dnnl_exec_arg_t){DNNL_ARG_SCRATCHPAD, c->pad};
-    }
+    RT_TRY(attach_pad(be, use, &c->pad, &c->pad_offset, &scratch));
+    if (c->pad) c->args[c->n_args++] = (dnnl_exec_arg_t){DNNL_ARG_SCRATCHPAD, c->pad};
     out->d = *d;
     out->scratch_bytes = scratch;
     out->run = run;
