@@ -56,7 +56,8 @@ typedef struct rt_op_row {
     rt_status (*infer)(rt_node *n);
     /* gy[o] is none where no gradient arrives; set gx[i] to none where none flows. Only op constructors. NULL: see expand. */
     void (*vjp)(rt_graph *g, const rt_node *n, const rt_val *gy, rt_val *gx);
-    /* Same outputs from primitives. rt_vjp differentiates through it when vjp is NULL. */
+    /* Same outputs from primitives. rt_vjp differentiates through it when vjp is NULL. It must not recompute a no_grad
+     * input from another input: hash-consing would end that path at the input, and its gradient would be lost. */
     void (*expand)(rt_graph *g, const rt_node *n, rt_val *out);
     rt_status (*ref)(const rt_node *n, const rt_ref_io *io); /* float64, plain loops */
     rt_cost (*cost)(const rt_node *n);                       /* NULL: elementwise estimate */

@@ -1,10 +1,6 @@
 /* The table of rows, expanded from ops.def, and what many rows share. */
 #include "ops/util.h"
 
-#define RT_OP(ENUM, name) extern const rt_op_row rt_row_##name;
-#include "ops/ops.def"
-#undef RT_OP
-
 static const rt_op_row *const table[RT_OP_COUNT] = {
 #define RT_OP(ENUM, name) [RT_OP_##ENUM] = &rt_row_##name,
 #include "ops/ops.def"
