@@ -9,7 +9,13 @@
 #include "base/fs.h"
 #include "report/internal.h"
 
-static char dir[] = "/tmp/rt-page-XXXXXX";
+static char dir[32];
+
+static void fresh(void)
+{
+    strcpy(dir, "/tmp/rt-page-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+}
 
 /* A run whose every string is hostile to HTML and to gnuplot. */
 #define NASTY "<script>x</script>'\"`$(touch %s/owned)&"
@@ -107,7 +113,7 @@ static bool have_gnuplot(void)
 START_TEST(page_is_whole_and_escaped)
 {
     char nasty[128], owned[PATH_MAX], *page = NULL;
-    ck_assert_ptr_nonnull(mkdtemp(dir));
+    fresh();
     snprintf(nasty, sizeof nasty, NASTY, dir);
     make_run(nasty, nasty);
     rt_status st = rt_report_html(dir, &page);
@@ -148,10 +154,13 @@ END_TEST
 START_TEST(without_gnuplot_the_page_says_so)
 {
     char *page = NULL;
-    ck_assert_ptr_nonnull(mkdtemp(dir));
+    fresh();
     make_run("dm", "label");
+    char *path = rt_strdup(getenv("PATH"));
     setenv("PATH", "/nonexistent", 1);
     rt_fails(rt_report_html(dir, &page), RT_ERR_UNSUPPORTED);
+    setenv("PATH", path, 1);
+    rt_free(path);
     ck_assert_ptr_nonnull(strstr(rt_error_what(), "gnuplot is not installed"));
     ck_assert_ptr_nonnull(strstr(rt_error_remedy(), "gnuplot-nox"));
     ck_assert_ptr_nonnull(page);
@@ -169,7 +178,7 @@ START_TEST(an_empty_run_has_a_page)
 {
     char path[PATH_MAX];
     rt_results *r = NULL;
-    ck_assert_ptr_nonnull(mkdtemp(dir));
+    fresh();
     rt_fails(rt_report_html(dir, NULL), RT_ERR_MISSING);
     snprintf(path, sizeof path, "%s/results.db", dir);
     rt_ok(rt_results_open(path, &r));
@@ -184,7 +193,7 @@ END_TEST
 
 START_TEST(the_same_results_give_the_same_bytes)
 {
-    ck_assert_ptr_nonnull(mkdtemp(dir));
+    fresh();
     make_run("dm", "label");
     (void)rt_report_html(dir, NULL);
     char *a = read_page();

@@ -8,11 +8,12 @@
 #include "base/fs.h"
 #include "report/internal.h"
 
-static char dir[] = "/tmp/rt-report-XXXXXX";
+static char dir[32];
 static char db[64];
 
 static void fresh(void)
 {
+    strcpy(dir, "/tmp/rt-report-XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(dir));
     snprintf(db, sizeof db, "%s/results.db", dir);
 }
