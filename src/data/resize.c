@@ -18,6 +18,16 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#endif
+/* The resolver of a cloned function runs before a thread sanitizer is ready for it. */
+#if defined(__SANITIZE_THREAD__)
+#define RT_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define RT_TSAN 1
+#endif
+#endif
+#if defined(__x86_64__) && !defined(RT_TSAN)
 #define WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define WIDE

@@ -1,5 +1,5 @@
-/* Any bytes as JPEG: decoded or refused. A file that decodes without a warning must give the same pixels when only a part
- * of it is decoded. The part is chosen by the input's last bytes. */
+/* Any bytes as JPEG: decoded or refused. A file that decodes without a warning must give the same pixels when only a
+ * part of it is decoded. The part is chosen by the input's last bytes. */
 #include <stdlib.h>
 #include <string.h>
 

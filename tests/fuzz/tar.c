@@ -1,5 +1,5 @@
-/* Any bytes as a tar shard, or (first byte odd) as the index file beside a good one: members must lie inside the file and
- * have harmless names, whatever happens. */
+/* Any bytes as a tar shard, or (first byte odd) as the index file beside a good one: members must lie inside the file
+ * and have harmless names, whatever happens. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
