@@ -89,6 +89,8 @@ typedef struct rt_set {
     char method[32];
 } rt_set;
 void rt_set_fini(rt_set *s);
+/* The set as its PNG files hold it: 8-bit images with labels, keys and classes. Returns owned. */
+rt_status rt_set_stored(const rt_set *s, rt_images *out);
 /* Writes the files of s into an open commit (not the manifest) and reports stored bytes. */
 rt_status rt_set_write(const rt_set *s, rt_commit *c, int64_t *image_bytes, int64_t *label_bytes);
 /* Reads a committed set; deep verifies checksums. manifest may be NULL, else owned. */

@@ -67,6 +67,38 @@ static rt_status check_values(const rt_set *s, const char *where, rt_status nume
     return RT_OK;
 }
 
+/* 8 bits per channel: what the PNG files hold and what views of uint8 images see. */
+static void to_stored(const float *x, int64_t n, const rt_normalise *norm, uint8_t *rgb)
+{
+    for (int64_t k = 0; k < n; k++) {
+        float v = floorf((x[k] * norm->std[k % 3] + norm->mean[k % 3]) * 255.0f + 0.5f);
+        rgb[k] = (uint8_t)(v < 0.0f ? 0.0f : v > 255.0f ? 255.0f : v);
+    }
+}
+
+rt_status rt_set_stored(const rt_set *s, rt_images *out)
+{
+    rt_status st = RT_OK;
+    int64_t row = (int64_t)s->h * s->w * 3;
+    rt_images im = {.n = s->n, .h = s->h, .w = s->w};
+    RT_ALLOC(im.px, (size_t)(s->n * row), "8-bit images");
+    RT_ALLOC(im.label, (size_t)s->n * sizeof *im.label, "labels");
+    RT_ALLOC(im.key, (size_t)s->n * sizeof *im.key, "keys");
+    RT_TRY(rt_classes_copy(&s->classes, &im.classes));
+    to_stored(s->px, s->n * row, &s->norm, im.px);
+    memcpy(im.label, s->label, (size_t)s->n * sizeof *im.label);
+    for (int64_t i = 0; i < s->n; i++)
+        if (!(im.key[i] = s->key ? rt_strdup(s->key[i]) : rt_asprintf("%s-%" PRId64, s->method, i))) {
+            st = RT_RAISE(RT_ERR_NOMEM, "keys");
+            goto out;
+        }
+    *out = im;
+    memset(&im, 0, sizeof im);
+out:
+    rt_images_fini(&im);
+    return st;
+}
+
 /* --- writing --------------------------------------------------------------------------------------------------------- */
 
 static bool names_serve_as_folders(const rt_classes *c)
@@ -108,10 +140,7 @@ static rt_status write_images(const rt_set *s, rt_commit *c, int64_t *bytes)
     for (int64_t i = 0; i < s->n; i++) {
         const float *x = s->px + i * row;
         index = i && s->label[i] == s->label[i - 1] ? index + 1 : 0;
-        for (int64_t k = 0; k < row; k++) {
-            float v = floorf((x[k] * s->norm.std[k % 3] + s->norm.mean[k % 3]) * 255.0f + 0.5f);
-            rgb[k] = (uint8_t)(v < 0.0f ? 0.0f : v > 255.0f ? 255.0f : v);
-        }
+        to_stored(x, row, &s->norm, rgb);
         rt_free(png);
         png = NULL;
         RT_TRYF(rt_png_encode(rgb, s->h, s->w, &png, &n_png), "image %" PRId64, i);

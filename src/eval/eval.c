@@ -12,23 +12,6 @@ void rt_eval_result_fini(rt_eval_result *r)
     r->per_class = NULL;
 }
 
-static int32_t to_u8(float v) { return v <= 0.0f ? 0 : v >= 255.0f ? 255 : (int32_t)(v + 0.5f); }
-
-/* The set as it is stored: 8 bits per channel. What views that work on uint8 images need. */
-static rt_status quantise(const rt_set *s, rt_images *out)
-{
-    rt_status st = RT_OK;
-    size_t count = (size_t)s->n * (size_t)s->h * (size_t)s->w;
-    rt_images im = {.n = s->n, .h = s->h, .w = s->w};
-    RT_ALLOC(im.px, count * 3, "8-bit images");
-    for (size_t i = 0; i < count; i++)
-        for (int c = 0; c < 3; c++)
-            im.px[i * 3 + (size_t)c] = (uint8_t)to_u8(255.0f * (s->px[i * 3 + (size_t)c] * s->norm.std[c] + s->norm.mean[c]));
-    *out = im;
-out:
-    return st;
-}
-
 rt_status rt_eval_set(rt_trainer *t, const rt_set *set, const rt_images *test, const rt_normalise *norm, const rt_train_run *run,
                       rt_eval_result *out)
 {
@@ -37,12 +20,12 @@ rt_status rt_eval_set(rt_trainer *t, const rt_set *set, const rt_images *test, c
     rt_status st = RT_OK;
     RT_TRY(rt_classes_check(&set->classes, "the set", &test->classes, "the test data"));
     if (rt_trainer_recipe(t)->augment == RT_AUGMENT_RRC_CUTMIX || rt_trainer_recipe(t)->augment == RT_AUGMENT_FLIP_CROP) {
-        RT_TRY(quantise(set, &stored));
+        RT_TRY(rt_set_stored(set, &stored));
         data.images = &stored;
     }
     RT_TRY(rt_eval_data(t, &data, test, norm, run, out));
 out:
-    rt_free(stored.px);
+    rt_images_fini(&stored);
     return st;
 }
 
