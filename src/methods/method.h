@@ -57,11 +57,18 @@ typedef struct rt_build_ctx {
     rt_ledger *ledger;
 } rt_build_ctx;
 
+/* What a construction will take, for `retort plan`; times from a short measured run. */
+typedef struct rt_estimate {
+    double steps, flops, seconds;
+    double peak_bytes;            /* plan arena and bound tensors of the largest step */
+} rt_estimate;
+
 typedef struct rt_method {
     const char *name, *family, *title;  /* "dm", "distribution matching", "DM (Zhao & Bilen, WACV 2023)" */
     unsigned needs;
     bool stochastic;                    /* constructions differ by seed */
     rt_status (*construct)(const rt_build_ctx *ctx, rt_set *out);
+    rt_status (*estimate)(const rt_build_ctx *ctx, rt_estimate *out); /* NULL: seconds; nothing worth planning */
 } rt_method;
 
 /* By name; RT_ERR_CONFIG listing the known names when there is none. */

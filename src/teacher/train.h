@@ -73,6 +73,11 @@ rt_status rt_trainer_run(rt_trainer *t, const rt_train_data *d, const rt_train_r
 /* Weights after the last run (or its snapshot). theta has n_params floats, buffers n_buffers. */
 rt_status rt_trainer_weights(const rt_trainer *t, bool snapshot, float *theta, float *buffers);
 rt_status rt_trainer_set_weights(rt_trainer *t, const float *theta, const float *buffers);
+/* Compiles the step of this batch size and times it on zeros: seconds and costs per step, before a long run. The trainer's
+ * weights are undefined afterwards. */
+rt_status rt_trainer_probe(rt_trainer *t, int64_t batch, double *seconds, rt_exec_stats *stats);
+/* The same for inference, per image. */
+rt_status rt_trainer_probe_infer(rt_trainer *t, double *seconds, double *flops);
 int64_t rt_trainer_arena_bytes(const rt_trainer *t); /* largest step's arena + state, for the ledger */
 
 /* --- inference -------------------------------------------------------------------------------------------------------- */

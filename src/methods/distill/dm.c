@@ -375,5 +375,29 @@ out:
     return st;
 }
 
+/* Two iterations are run; the first warms caches and is not counted. */
+static rt_status estimate(const rt_build_ctx *ctx, rt_estimate *out)
+{
+    rt_status st = RT_OK;
+    rt_dm d = {0};
+    rt_exec_stats real, grad;
+    double loss, begun;
+    RT_TRY(dm_init(&d, ctx));
+    RT_TRY(rt_dm_initial_images(&d));
+    RT_TRY(rt_tensor_write(d.all, d.images, (size_t)(d.n * d.px) * sizeof(float)));
+    RT_TRY(iterate(&d, 0, &loss));
+    begun = rt_now();
+    RT_TRY(iterate(&d, 1, &loss));
+    double per_it = rt_now() - begun;
+    rt_exec_get_stats(d.real, &real);
+    rt_exec_get_stats(d.grad, &grad);
+    *out = (rt_estimate){.steps = (double)ctx->dm.iterations, .flops = d.flops_per_it * (double)ctx->dm.iterations,
+                         .seconds = per_it * (double)ctx->dm.iterations,
+                         .peak_bytes = (double)(real.arena_bytes + real.bound_bytes + grad.arena_bytes + grad.bound_bytes)};
+out:
+    dm_fini(&d);
+    return st;
+}
+
 const rt_method rt_method_dm = {.name = "dm", .family = "distribution matching", .title = "DM (Zhao & Bilen, WACV 2023)",
-                                .stochastic = true, .construct = construct};
+                                .stochastic = true, .construct = construct, .estimate = estimate};
