@@ -1,0 +1,215 @@
+/* eval: every set x protocol x student x network is one artefact with its accuracy. A student's trainer is compiled once
+ * and reused for every set of the same size. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "eval/eval.h"
+#include "stage/stages.h"
+
+/* The trainer of the last cell; the next one usually wants the same. */
+typedef struct bench_seat {
+    rt_trainer *t;
+    rt_protocol protocol;
+    char student[32];
+    int64_t batch, epochs;
+} bench_seat;
+
+void rt_run_eval_recipe(const rt_config *c, rt_protocol p, int64_t n, int32_t classes, bool full, rt_recipe *r)
+{
+    int64_t epochs = p == RT_P1_PLAIN ? c->eval.epochs_plain : p == RT_P1_CLASSIC ? c->eval.epochs_classic : c->eval.epochs_kd;
+    rt_protocol_recipe(p, n, classes, full ? c->eval.full_epochs : epochs, r);
+    if (p == RT_P1_KD) {
+        if (!full) r->batch = c->eval.batch_kd;
+        r->optim.lr = c->eval.lr_kd;
+    } else {
+        r->batch = c->eval.batch_classic;
+        r->optim.lr = c->eval.lr_classic;
+    }
+    if (p == RT_P1_CLASSIC) r->dsa_strategy = c->dsa.strategy;
+}
+
+static rt_status seat_for(rt_run *r, bench_seat *seat, rt_protocol p, const char *student, int64_t n, bool full)
+{
+    rt_status st = RT_OK;
+    rt_model_desc net;
+    rt_recipe recipe;
+    rt_backend *be = NULL;
+    RT_TRY(rt_run_net(r, student, &net));
+    rt_run_eval_recipe(r->c, p, n, net.classes, full, &recipe);
+    if (seat->t && seat->protocol == p && !strcmp(seat->student, student) && seat->batch == recipe.batch &&
+        seat->epochs == recipe.epochs)
+        return RT_OK;
+    rt_trainer_destroy(seat->t);
+    seat->t = NULL;
+    RT_TRY(rt_run_backend(r, &be));
+    RT_TRY(rt_trainer_create(be, &net, &recipe, &seat->t));
+    seat->protocol = p;
+    snprintf(seat->student, sizeof seat->student, "%s", student);
+    seat->batch = recipe.batch;
+    seat->epochs = recipe.epochs;
+out:
+    return st;
+}
+
+typedef struct cell {
+    char set[128], content[RT_HASH_HEX], path[PATH_MAX], key[RT_HASH_HEX];
+    rt_protocol protocol;
+    const char *student;
+    int network;
+    bool full;
+} cell;
+
+static rt_status name_cell(rt_run *r, cell *c)
+{
+    rt_status st = RT_OK;
+    char which[256];
+    const char *sections[] = {"eval", "network", "dsa"};
+    snprintf(which, sizeof which, "%s %s %d", rt_protocol_name(c->protocol), c->student, c->network);
+    RT_TRY(rt_run_datasets(r));
+    RT_TRY(rt_run_key(r, sections, 3, (const char *const[]){c->content, which, rt_dataset_hash(r->test_set)}, 3, c->key));
+    RT_TRY(rt_run_path(r, c->path, "evals/%s/%s-%s-n%d", c->set, rt_protocol_name(c->protocol), c->student, c->network));
+out:
+    return st;
+}
+
+static rt_status commit_cell(rt_run *r, const cell *c, const rt_eval_result *e, rt_ledger *ledger, const rt_recipe *recipe)
+{
+    rt_status st = RT_OK;
+    rt_commit *commit = NULL;
+    json_t *m = NULL, *result = NULL, *per_class = json_array();
+    char *text = NULL;
+    int32_t classes = rt_dataset_classes(r->train_set)->n;
+    for (int32_t k = 0; k < classes; k++) json_array_append_new(per_class, json_real(e->per_class[k]));
+    result = json_pack("{s:s, s:s, s:s, s:i, s:f, s:I, s:I, s:f, s:f, s:f, s:f, s:o, s:I, s:I, s:f}", "set", c->set, "protocol",
+                       rt_protocol_name(c->protocol), "student", c->student, "network", c->network, "accuracy", e->accuracy,
+                       "n_correct", (json_int_t)e->n_correct, "n_test", (json_int_t)e->n_test, "first_loss", e->first_loss,
+                       "last_loss", e->last_loss, "images_seen", e->images_seen, "flops", e->flops, "per_class", per_class,
+                       "epochs", (json_int_t)recipe->epochs, "batch", (json_int_t)recipe->batch, "lr", recipe->optim.lr);
+    if (result) text = json_dumps(result, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(17));
+    if (!text) {
+        st = RT_RAISE(RT_ERR_NOMEM, "result");
+        goto out;
+    }
+    RT_TRY(rt_commit_begin(c->path, &commit));
+    RT_TRY(rt_commit_file(commit, "result.json", text, strlen(text)));
+    RT_TRY(rt_run_manifest(r, "eval", c->key, ledger, &m));
+    rt_commit *done = commit;
+    commit = NULL;
+    RT_TRY(rt_commit_finish(done, m));
+out:
+    rt_commit_abort(commit);
+    free(text); /* jansson's allocator */
+    json_decref(result);
+    json_decref(m);
+    return st;
+}
+
+static rt_status eval_cell(rt_run *r, const cell *c, bench_seat *seat, const rt_set *set)
+{
+    rt_status st = RT_OK;
+    const rt_images *test = NULL, *train = NULL;
+    rt_ledger *ledger = NULL;
+    rt_eval_result e = {0};
+    char ckpt[PATH_MAX], phase[160];
+    RT_TRY(rt_run_test(r, &test));
+    if (c->full) RT_TRY(rt_run_train(r, &train));
+    snprintf(phase, sizeof phase, "%s %s %s n%d", c->set, rt_protocol_name(c->protocol), c->student, c->network);
+    if ((size_t)snprintf(ckpt, sizeof ckpt, "%s.ckpt", c->path) >= sizeof ckpt) return RT_RAISE(RT_ERR_ARG, "path too long");
+    RT_TRY(seat_for(r, seat, c->protocol, c->student, c->full ? train->n : set->n, c->full));
+    RT_TRY(rt_ledger_create(&ledger));
+    rt_ledger_begin(ledger);
+    rt_train_run run = {.seed = (uint64_t)r->c->seed, .network = (uint64_t)c->network, .ckpt_dir = ckpt, .inputs_hash = c->key,
+                        .ckpt_seconds = r->c->run.checkpoint_seconds, .keep = (int)r->c->run.keep,
+                        .threads = rt_run_threads(r), .phase = phase, .ledger = ledger};
+    if (c->full) {
+        rt_train_data data = {.n = train->n, .images = train, .label = train->label, .norm = r->norm};
+        RT_TRY(rt_eval_data(seat->t, &data, test, &r->norm, &run, &e));
+    } else {
+        RT_TRY(rt_eval_set(seat->t, set, test, &r->norm, &run, &e));
+    }
+    rt_ledger_entry(ledger)->peak_device_bytes = (double)rt_trainer_arena_bytes(seat->t);
+    RT_TRY(commit_cell(r, c, &e, ledger, rt_trainer_recipe(seat->t)));
+    RT_TRY(rt_ckpt_clear(ckpt));
+    rt_log_line(RT_LOG_INFO, "%s: %.2f %%", phase, 100 * e.accuracy);
+out:
+    rt_eval_result_fini(&e);
+    rt_ledger_destroy(ledger);
+    return st;
+}
+
+static rt_status eval_networks(rt_run *r, const rt_stage_opts *o, bench_seat *seat, const char *name, const char *content,
+                               const rt_set *set, int n_networks, bool full)
+{
+    rt_status st = RT_OK;
+    char dir[PATH_MAX];
+    RT_TRY(rt_run_path(r, dir, "evals/%s", name));
+    RT_TRY(rt_fs_mkdirs(dir));
+    for (int32_t p = 0; p < r->c->eval.protocols.n; p++)
+        for (int32_t s = 0; s < r->c->eval.students.n; s++)
+            for (int k = 0; k < n_networks; k++) {
+                cell c = {.student = r->c->eval.students.v[s], .network = k, .full = full};
+                snprintf(c.set, sizeof c.set, "%s", name);
+                snprintf(c.content, sizeof c.content, "%s", content);
+                RT_TRY(rt_protocol_find(r->c->eval.protocols.v[p], &c.protocol));
+                RT_TRY(name_cell(r, &c));
+                if (!o->force && rt_artefact_is_current(c.path, "eval", c.key)) continue;
+                RT_TRYF(eval_cell(r, &c, seat, set), "%s, %s, %s", name, r->c->eval.protocols.v[p], c.student);
+            }
+out:
+    return st;
+}
+
+/* Reads a set, checks that it belongs to this run's classes and size, and evaluates it. */
+static rt_status eval_folder(rt_run *r, const rt_stage_opts *o, bench_seat *seat, const char *path, const char *name, int networks)
+{
+    rt_status st = RT_OK;
+    rt_set set = {0};
+    json_t *m = NULL;
+    RT_TRY(rt_set_read(path, false, &set, &m));
+    RT_TRY(rt_classes_check(&set.classes, path, rt_dataset_classes(r->test_set), "the evaluation split"));
+    if (set.h != r->c->data.size || set.w != r->c->data.size) {
+        st = RT_RAISE(RT_ERR_FORMAT, "%s holds %dx%d images, data.size is %lld", path, set.h, set.w, (long long)r->c->data.size);
+        rt_error_fix(st, "set data.size to %d, or evaluate another set", set.h);
+        goto out;
+    }
+    const char *content = json_string_value(json_object_get(m, "content_hash"));
+    RT_TRY(eval_networks(r, o, seat, name, content ? content : "", &set, networks, false));
+out:
+    rt_set_fini(&set);
+    json_decref(m);
+    return st;
+}
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash && slash[1] ? slash + 1 : path;
+}
+
+rt_status rt_run_eval(rt_run *r, const rt_stage_opts *o)
+{
+    rt_status st = RT_OK;
+    bench_seat seat = {0};
+    rt_set_name name;
+    char path[PATH_MAX];
+    RT_TRY(rt_run_datasets(r));
+    for (int i = 0; i < o->n_paths; i++)
+        RT_TRYF(eval_folder(r, o, &seat, o->paths[i], base_name(o->paths[i]), (int)r->c->eval.seeds), "%s", o->paths[i]);
+    for (int i = 0; o->n_paths == 0 && rt_run_set_name(r, i, &name); i++) {
+        RT_TRY(rt_run_path(r, path, "sets/%s", name.text));
+        if (!rt_fs_is_dir(path)) {
+            st = RT_RAISE(RT_ERR_MISSING, "%s: not constructed yet", path);
+            rt_error_fix(st, "run `retort build` with this config first");
+            goto out;
+        }
+        RT_TRYF(eval_folder(r, o, &seat, path, name.text, rt_run_networks(r, &name)), "set %s", name.text);
+    }
+    if (r->c->eval.full_data && o->n_paths == 0)
+        RT_TRYF(eval_networks(r, o, &seat, "full", rt_dataset_hash(r->train_set), NULL, 1, true), "full data");
+out:
+    rt_trainer_destroy(seat.t);
+    return st == RT_OK ? st : rt_error_frame(st, __FILE__, __LINE__, "eval");
+}

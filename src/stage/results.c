@@ -1,0 +1,201 @@
+/* From artefacts to results.db: read again in full each time, so the database never disagrees with the folders. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/fs.h"
+#include "methods/method.h"
+#include "report/report.h"
+#include "stage/stages.h"
+
+static double real_at(const json_t *o, const char *key)
+{
+    const json_t *v = json_object_get(o, key);
+    return json_is_number(v) ? json_number_value(v) : NAN;
+}
+
+static int64_t int_at(const json_t *o, const char *key) { return (int64_t)json_integer_value(json_object_get(o, key)); }
+static const char *text_at(const json_t *o, const char *key) { return json_string_value(json_object_get(o, key)); }
+
+static rt_cost_entry cost_of(const json_t *manifest)
+{
+    const json_t *c = json_object_get(manifest, "cost");
+    return (rt_cost_entry){.wall_s = real_at(c, "wall_s"), .cpu_s = real_at(c, "cpu_s"), .device_s = real_at(c, "device_s"),
+                           .flops = real_at(c, "flops"), .images_decoded = real_at(c, "images_decoded"),
+                           .images_seen = real_at(c, "images_seen"), .peak_host_bytes = real_at(c, "peak_host_bytes"),
+                           .peak_device_bytes = real_at(c, "peak_device_bytes"), .energy_j = real_at(c, "energy_j"),
+                           .image_bytes = real_at(c, "image_bytes"), .label_bytes = real_at(c, "label_bytes"),
+                           .segments = (int32_t)int_at(c, "segments")};
+}
+
+static rt_status put_run(rt_run *r, rt_results *db)
+{
+    rt_status st = RT_OK;
+    char *yaml = NULL, dataset[160], command[PATH_MAX + 64];
+    rt_backend *be = NULL;
+    RT_TRY(rt_run_backend(r, &be));
+    RT_TRY(rt_config_yaml(r->c, &yaml));
+    const rt_classes *c = rt_dataset_classes(r->train_set);
+    snprintf(dataset, sizeof dataset, "%s: %lld training and %lld evaluation images, %d classes", r->c->data.kind,
+             (long long)rt_dataset_count(r->train_set), (long long)rt_dataset_count(r->test_set), c->n);
+    snprintf(command, sizeof command, "retort bench %s/resolved.yaml", r->c->run.dir);
+    rt_row_run row = {.name = r->c->name, .config = yaml, .command = command, .device = rt_backend_describe(be),
+                      .version = RT_VERSION, .dataset = dataset, .classes = c, .n_train = rt_dataset_count(r->train_set),
+                      .n_test = rt_dataset_count(r->test_set), .size = (int32_t)r->c->data.size};
+    RT_TRY(rt_results_put_run(db, &row));
+out:
+    rt_free(yaml);
+    return st;
+}
+
+static rt_status put_teachers(rt_run *r, rt_results *db)
+{
+    rt_status st = RT_OK;
+    char path[PATH_MAX], item[32];
+    for (int k = 0; k < (int)r->c->teach.runs; k++) {
+        json_t *m = NULL;
+        RT_TRY(rt_run_path(r, path, "teacher/net%d", k));
+        st = rt_artefact_open(path, "teacher", false, &m);
+        if (st == RT_ERR_MISSING) {
+            rt_error_clear();
+            return RT_OK; /* no method of this run needed one */
+        }
+        if (st != RT_OK) return st;
+        snprintf(item, sizeof item, "net%d", k);
+        /* The teacher is the full-data reference of its own recipe. */
+        rt_row_eval e = {.set = RT_FULL_SET, .protocol = "teach", .student = text_at(m, "arch"), .network = k,
+                         .accuracy = real_at(m, "accuracy"), .n_test = rt_dataset_count(r->test_set), .first_loss = NAN,
+                         .last_loss = real_at(m, "last_loss"), .images_seen = real_at(m, "images_seen"),
+                         .flops = real_at(m, "flops"), .wall_s = cost_of(m).wall_s};
+        e.n_correct = (int64_t)(e.accuracy * (double)e.n_test + 0.5);
+        st = rt_results_put_cost(db, &(rt_row_cost){.stage = "teach", .item = item, .cost = cost_of(m)});
+        if (st == RT_OK) st = rt_results_put_eval(db, &e);
+        json_decref(m);
+        if (st != RT_OK) return st;
+    }
+out:
+    return st;
+}
+
+static rt_status put_eval(rt_results *db, const char *dir, const char *set, const char *item_name)
+{
+    rt_status st = RT_OK;
+    char path[PATH_MAX], file[PATH_MAX], item[256];
+    json_t *m = NULL, *e = NULL;
+    json_error_t err;
+    double *per_class = NULL;
+    RT_TRY(rt_fs_join(path, sizeof path, dir, item_name));
+    RT_TRY(rt_artefact_open(path, "eval", false, &m));
+    RT_TRY(rt_fs_join(file, sizeof file, path, "result.json"));
+    if (!(e = json_load_file(file, JSON_REJECT_DUPLICATES, &err))) {
+        st = RT_RAISE(RT_ERR_FORMAT, "%s:%d: %s", file, err.line, err.text);
+        goto out;
+    }
+    const json_t *pc = json_object_get(e, "per_class");
+    size_t n = json_array_size(pc);
+    RT_ALLOC(per_class, n * sizeof *per_class, "per-class accuracy");
+    for (size_t i = 0; i < n; i++) per_class[i] = json_number_value(json_array_get(pc, i));
+    rt_row_eval row = {.set = set, .protocol = text_at(e, "protocol"), .student = text_at(e, "student"),
+                       .network = int_at(e, "network"), .accuracy = real_at(e, "accuracy"), .n_correct = int_at(e, "n_correct"),
+                       .n_test = int_at(e, "n_test"), .first_loss = real_at(e, "first_loss"), .last_loss = real_at(e, "last_loss"),
+                       .images_seen = real_at(e, "images_seen"), .flops = real_at(e, "flops"), .wall_s = cost_of(m).wall_s,
+                       .per_class = per_class, .n_classes = (int32_t)n};
+    RT_TRY(rt_results_put_eval(db, &row));
+    snprintf(item, sizeof item, "%s/%s", set, item_name);
+    RT_TRY(rt_results_put_cost(db, &(rt_row_cost){.stage = "eval", .item = item, .cost = cost_of(m)}));
+out:
+    rt_free(per_class);
+    json_decref(m);
+    json_decref(e);
+    return st;
+}
+
+static bool is_work_file(const char *name) { return strchr(name, '.') != NULL; } /* X.ckpt, X.tmp, X.old */
+
+static rt_status put_evals(rt_run *r, rt_results *db, const char *set)
+{
+    rt_status st = RT_OK;
+    char dir[PATH_MAX], **names = NULL;
+    size_t n = 0;
+    RT_TRY(rt_run_path(r, dir, "evals/%s", set));
+    if (!rt_fs_is_dir(dir)) goto out;
+    RT_TRY(rt_fs_list(dir, &names, &n));
+    for (size_t i = 0; i < n; i++)
+        if (!is_work_file(names[i])) RT_TRY(put_eval(db, dir, set, names[i]));
+out:
+    rt_fs_list_free(names, n);
+    return st;
+}
+
+static rt_status put_metrics(rt_run *r, rt_results *db, const char *set)
+{
+    rt_status st = RT_OK;
+    char path[PATH_MAX], file[PATH_MAX];
+    json_t *m = NULL, *rows = NULL;
+    json_error_t err;
+    RT_TRY(rt_run_path(r, path, "measures/%s", set));
+    if (!rt_fs_is_dir(path)) goto out;
+    RT_TRY(rt_artefact_open(path, "measure", false, &m));
+    RT_TRY(rt_fs_join(file, sizeof file, path, "metrics.json"));
+    if (!(rows = json_load_file(file, JSON_REJECT_DUPLICATES, &err))) {
+        st = RT_RAISE(RT_ERR_FORMAT, "%s:%d: %s", file, err.line, err.text);
+        goto out;
+    }
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const json_t *o = json_array_get(rows, i);
+        rt_row_metric row = {.set = set, .name = text_at(o, "name"), .k = int_at(o, "k"), .class_index = int_at(o, "class"),
+                             .value = real_at(o, "value"), .random_expectation = real_at(o, "random_expectation")};
+        RT_TRY(rt_results_put_metric(db, &row));
+    }
+    RT_TRY(rt_results_put_cost(db, &(rt_row_cost){.stage = "measure", .item = set, .cost = cost_of(m)}));
+out:
+    json_decref(m);
+    json_decref(rows);
+    return st;
+}
+
+static rt_status put_set(rt_run *r, rt_results *db, const rt_set_name *name)
+{
+    rt_status st = RT_OK;
+    char path[PATH_MAX], rel[96];
+    json_t *m = NULL;
+    RT_TRY(rt_run_path(r, path, "sets/%s", name->text));
+    if (!rt_fs_is_dir(path)) goto out;
+    RT_TRY(rt_artefact_open(path, "set", false, &m));
+    snprintf(rel, sizeof rel, "sets/%s", name->text);
+    const char *family = text_at(m, "family");
+    const rt_method *method;
+    RT_TRY(rt_method_find(name->method, &method));
+    rt_row_set row = {.id = name->text, .method = name->method, .title = text_at(m, "title"), .family = family, .ipc = name->ipc,
+                      .seed = name->seed, .n = name->ipc * rt_dataset_classes(r->train_set)->n,
+                      .image_bytes = int_at(m, "image_bytes"), .label_bytes = int_at(m, "label_bytes"), .path = rel,
+                      .synthetic = family && strcmp(family, "coreset") != 0, .uses_teacher = method->needs != 0};
+    RT_TRY(rt_results_put_set(db, &row));
+    RT_TRY(rt_results_put_cost(db, &(rt_row_cost){.stage = "build", .item = name->text, .method = name->method, .cost = cost_of(m)}));
+    RT_TRY(put_evals(r, db, name->text));
+    RT_TRY(put_metrics(r, db, name->text));
+out:
+    json_decref(m);
+    return st;
+}
+
+rt_status rt_run_results(rt_run *r)
+{
+    rt_status st = RT_OK;
+    rt_results *db = NULL;
+    rt_set_name name;
+    char path[PATH_MAX];
+    RT_TRY(rt_run_datasets(r));
+    RT_TRY(rt_run_path(r, path, "results.db"));
+    RT_TRY(rt_results_open(path, &db));
+    RT_TRY(rt_results_begin(db));
+    RT_TRY(put_run(r, db));
+    RT_TRY(put_teachers(r, db));
+    for (int i = 0; rt_run_set_name(r, i, &name); i++) RT_TRYF(put_set(r, db, &name), "set %s", name.text);
+    RT_TRY(put_evals(r, db, RT_FULL_SET));
+    RT_TRY(rt_results_commit(db));
+out:
+    rt_results_close(db);
+    return st == RT_OK ? st : rt_error_frame(st, __FILE__, __LINE__, "results");
+}

@@ -1,0 +1,288 @@
+/* One run directory: configuration, data, back end, keys and names. Stages are in index.c, teach.c, build.c, ... */
+#include "stage/run.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "data/demo.h"
+#include "methods/method.h"
+
+rt_status rt_run_path(const rt_run *r, char out[PATH_MAX], const char *fmt, ...)
+{
+    char rel[PATH_MAX];
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(rel, sizeof rel, fmt, ap);
+    va_end(ap);
+    if (n < 0 || (size_t)n >= sizeof rel) return RT_RAISE(RT_ERR_ARG, "path too long below %s", r->c->run.dir);
+    return rt_fs_join(out, PATH_MAX, r->c->run.dir, rel);
+}
+
+rt_status rt_run_open(const rt_config *c, rt_run *out)
+{
+    rt_status st = RT_OK;
+    rt_run r = {.c = c};
+    char path[PATH_MAX], *yaml = NULL;
+    for (int i = 0; i < 3; i++) {
+        r.norm.mean[i] = (float)c->data.mean[i];
+        r.norm.std[i] = (float)c->data.std[i];
+    }
+    r.bad.policy = !strcmp(c->data.on_bad_sample, "skip") ? RT_BAD_SKIP : RT_BAD_FAIL;
+    r.bad.max_fraction = c->data.max_bad;
+    r.bad.warnings_are_bad = true;
+    RT_TRYF(rt_fs_mkdirs(c->run.dir), "run directory");
+    RT_TRY(rt_lock_take(c->run.dir, &r.lock));
+    RT_TRY(rt_config_yaml(c, &yaml));
+    RT_TRY(rt_run_path(&r, path, "resolved.yaml"));
+    RT_TRY(rt_fs_write_atomic(path, yaml, strlen(yaml)));
+    *out = r;
+    memset(&r, 0, sizeof r);
+out:
+    rt_free(yaml);
+    rt_run_close(&r);
+    return st;
+}
+
+void rt_run_close(rt_run *r)
+{
+    rt_images_fini(&r->train);
+    rt_images_fini(&r->test);
+    rt_dataset_close(r->train_set);
+    rt_dataset_close(r->test_set);
+    rt_bad_list_fini(&r->bad);
+    rt_backend_close(r->be);
+    rt_lock_release(r->lock);
+    memset(r, 0, sizeof *r);
+}
+
+int rt_run_threads(const rt_run *r) { return (int)r->c->backend.threads; }
+
+rt_status rt_run_backend(rt_run *r, rt_backend **out)
+{
+    rt_status st = RT_OK;
+    char cache[PATH_MAX];
+    if (!r->be) {
+        RT_TRY(rt_run_path(r, cache, "algorithms.jsonl"));
+        rt_backend_opts o = {.threads = rt_run_threads(r), .strict = r->c->backend.strict, .algo_cache = cache};
+        RT_TRY(rt_backend_open(r->c->backend.device, &o, &r->be));
+    }
+    *out = r->be;
+out:
+    return st;
+}
+
+/* --- data ---------------------------------------------------------------------------------------------------------------- */
+
+enum { DEMO_TRAIN = 200, DEMO_TEST = 100 }; /* images per class of the generated set */
+
+static rt_status demo_data(rt_run *r, char train[PATH_MAX], char test[PATH_MAX])
+{
+    rt_status st = RT_OK;
+    char dir[PATH_MAX];
+    RT_TRY(rt_run_path(r, dir, "data"));
+    RT_TRY(rt_fs_join(train, PATH_MAX, dir, "train"));
+    RT_TRY(rt_fs_join(test, PATH_MAX, dir, "test"));
+    if (!rt_fs_is_dir(dir)) /* appears whole or not at all */
+        RT_TRYF(rt_demo_generate(dir, (uint64_t)r->c->seed, DEMO_TRAIN, DEMO_TEST, (int)r->c->data.size), "demo images");
+out:
+    return st;
+}
+
+static const char *or_null(const char *s) { return s && *s ? s : NULL; }
+
+rt_status rt_run_datasets(rt_run *r)
+{
+    rt_status st = RT_OK;
+    const rt_config *c = r->c;
+    char train[PATH_MAX], test[PATH_MAX];
+    if (r->train_set && r->test_set) return RT_OK;
+    rt_data_source a = {.kind = c->data.kind, .path = c->data.train, .split = "train", .classes = or_null(c->data.classes),
+                        .keys = or_null(c->data.keys_train)};
+    rt_data_source b = {.kind = c->data.kind, .path = *c->data.test ? c->data.test : c->data.train, .split = "test",
+                        .classes = a.classes, .keys = or_null(c->data.keys_test)};
+    if (!strcmp(c->data.kind, "demo")) {
+        RT_TRY(demo_data(r, train, test));
+        a.kind = b.kind = "imagefolder";
+        a.path = train;
+        b.path = test;
+    }
+    if (!r->train_set) RT_TRYF(rt_dataset_open(&a, &r->train_set), "training split %s", a.path);
+    if (!r->test_set) RT_TRYF(rt_dataset_open(&b, &r->test_set), "evaluation split %s", b.path);
+    RT_TRY(rt_classes_check(rt_dataset_classes(r->train_set), "the training split", rt_dataset_classes(r->test_set),
+                            "the evaluation split"));
+out:
+    return st;
+}
+
+static rt_status load(rt_run *r, const rt_dataset *d, rt_bad_list *bad, rt_images *out)
+{
+    rt_preset p = {.size = (int32_t)r->c->data.size, .resize = (int32_t)r->c->data.resize,
+                   .filter = !strcmp(r->c->data.filter, "bicubic") ? RT_BICUBIC : RT_BILINEAR};
+    double begun = rt_now();
+    rt_status st = rt_images_load(d, &p, rt_run_threads(r), bad, out);
+    r->decode_s += rt_now() - begun;
+    return st;
+}
+
+/* Bad samples are listed in the run directory, never silent. */
+static rt_status list_bad(rt_run *r)
+{
+    rt_status st = RT_OK;
+    char path[PATH_MAX];
+    FILE *f = NULL;
+    if (!r->bad.n) return RT_OK;
+    RT_TRY(rt_run_path(r, path, "bad_samples.jsonl"));
+    if (!(f = fopen(path, "w"))) return RT_RAISE_ERRNO("%s", path);
+    for (int64_t i = 0; i < r->bad.n; i++) {
+        json_t *line = json_pack("{s:s, s:s}", "key", r->bad.item[i].key, "reason", r->bad.item[i].reason);
+        int bad = !line || json_dumpf(line, f, JSON_COMPACT | JSON_SORT_KEYS) || fputc('\n', f) == EOF;
+        json_decref(line);
+        if (bad) {
+            st = RT_RAISE_ERRNO("%s", path);
+            goto out;
+        }
+    }
+    rt_log_line(RT_LOG_WARN, "%lld training samples could not be decoded and were left out: %s", (long long)r->bad.n, path);
+out:
+    if (f && fclose(f) && st == RT_OK) st = RT_RAISE_ERRNO("%s", path);
+    return st;
+}
+
+rt_status rt_run_train(rt_run *r, const rt_images **out)
+{
+    rt_status st = RT_OK;
+    if (!r->have_train) {
+        RT_TRY(rt_run_datasets(r));
+        RT_TRYF(load(r, r->train_set, &r->bad, &r->train), "decoding the training split");
+        r->have_train = true;
+        RT_TRY(list_bad(r));
+    }
+    *out = &r->train;
+out:
+    return st;
+}
+
+/* Evaluation never skips: a result over fewer images is another result. */
+rt_status rt_run_test(rt_run *r, const rt_images **out)
+{
+    rt_status st = RT_OK;
+    rt_bad_list strict = {.policy = RT_BAD_FAIL, .warnings_are_bad = true};
+    if (!r->have_test) {
+        RT_TRY(rt_run_datasets(r));
+        RT_TRYF(load(r, r->test_set, &strict, &r->test), "decoding the evaluation split");
+        r->have_test = true;
+    }
+    *out = &r->test;
+out:
+    rt_bad_list_fini(&strict);
+    return st;
+}
+
+/* --- keys, manifests, names ------------------------------------------------------------------------------------------------ */
+
+static rt_model_norm norm_of(const char *name)
+{
+    static const char *const names[] = {"none", "instance", "batch", "layer", "group"};
+    static const rt_model_norm value[] = {RT_MODEL_NORM_NONE, RT_MODEL_NORM_INSTANCE, RT_MODEL_NORM_BATCH, RT_MODEL_NORM_LAYER,
+                                          RT_MODEL_NORM_GROUP};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strcmp(name, names[i])) return value[i];
+    return RT_MODEL_NORM_INSTANCE;
+}
+
+rt_status rt_run_net(rt_run *r, const char *arch, rt_model_desc *out)
+{
+    rt_status st = RT_OK;
+    const rt_config *c = r->c;
+    RT_TRY(rt_run_datasets(r));
+    rt_model_desc d = {.depth = (int32_t)c->network.depth, .width = (int32_t)c->network.width, .norm = norm_of(c->network.norm),
+                       .size = (int32_t)c->data.size, .channels = 3, .classes = rt_dataset_classes(r->train_set)->n,
+                       .small_stem = c->network.small_stem};
+    snprintf(d.arch, sizeof d.arch, "%s", arch);
+    *out = d;
+out:
+    return st;
+}
+
+rt_status rt_run_key(rt_run *r, const char *const *sections, int n_sections, const char *const *extra, int n_extra,
+                     char hex[RT_HASH_HEX])
+{
+    rt_status st = RT_OK;
+    char *text = NULL, line[256];
+    rt_sha256 *h = NULL;
+    const rt_config *c = r->c;
+    RT_TRY(rt_run_datasets(r));
+    RT_TRY(rt_config_canonical(c, sections, n_sections, &text));
+    RT_TRY(rt_sha256_create(&h));
+    rt_sha256_update(h, text, strlen(text));
+    /* The data's identity instead of their path: a run that was moved is still current. */
+    int n = snprintf(line, sizeof line, "seed=%lld device=%s size=%lld resize=%lld filter=%s mean=%.9g,%.9g,%.9g std=%.9g,%.9g,%.9g\n",
+                     (long long)c->seed, c->backend.device, (long long)c->data.size, (long long)c->data.resize, c->data.filter,
+                     c->data.mean[0], c->data.mean[1], c->data.mean[2], c->data.std[0], c->data.std[1], c->data.std[2]);
+    rt_sha256_update(h, line, (size_t)n);
+    rt_sha256_update(h, rt_dataset_hash(r->train_set), RT_HASH_HEX);
+    for (int i = 0; i < n_extra; i++) rt_sha256_update(h, extra[i], strlen(extra[i]) + 1);
+    rt_sha256_final(h, hex);
+out:
+    rt_free(text);
+    return st;
+}
+
+rt_status rt_run_manifest(rt_run *r, const char *kind, const char *inputs_hash, rt_ledger *cost, json_t **out)
+{
+    /* Without `run`: where a result lies is no part of it, and two runs must be able to agree byte for byte. */
+    static const char *const sections[] = {"", "backend", "data", "network", "teach", "set", "methods", "coreset", "dm",
+                                           "dsa", "eval", "metrics"};
+    rt_status st = RT_OK;
+    char *config = NULL;
+    json_t *m = NULL;
+    RT_TRY(rt_config_canonical(r->c, sections, (int)(sizeof sections / sizeof *sections), &config));
+    m = json_pack("{s:s, s:s, s:s, s:I, s:s, s:s}", "kind", kind, "inputs_hash", inputs_hash, "classes_hash",
+                  rt_dataset_classes(r->train_set)->hash, "seed", (json_int_t)r->c->seed, "config", config, "version", RT_VERSION);
+    if (m && cost) {
+        rt_ledger_update(cost);
+        if (json_object_set_new(m, "cost", rt_ledger_json(cost))) {
+            json_decref(m);
+            m = NULL;
+        }
+    }
+    if (!m) {
+        st = RT_RAISE(RT_ERR_NOMEM, "manifest of %s", kind);
+        goto out;
+    }
+    *out = m;
+out:
+    rt_free(config);
+    return st;
+}
+
+bool rt_run_set_name(const rt_run *r, int i, rt_set_name *out)
+{
+    const rt_config *c = r->c;
+    for (int32_t k = 0; k < c->set.ipc.n; k++)
+        for (int32_t m = 0; m < c->methods.names.n; m++) {
+            const rt_method *method;
+            if (rt_method_find(c->methods.names.v[m], &method) != RT_OK) continue;
+            int32_t n = method->stochastic ? (int32_t)c->methods.set_seeds : 1;
+            if (i >= n) {
+                i -= n;
+                continue;
+            }
+            *out = (rt_set_name){.method = method->name, .ipc = c->set.ipc.v[k], .seed = i};
+            snprintf(out->text, sizeof out->text, "%s-ipc%lld-s%d", method->name, (long long)out->ipc, i);
+            return true;
+        }
+    return false;
+}
+
+int32_t rt_run_networks(const rt_run *r, const rt_set_name *s)
+{
+    const rt_method *method;
+    int32_t seeds = (int32_t)r->c->eval.seeds, sets = (int32_t)r->c->methods.set_seeds;
+    if (rt_method_find(s->method, &method) != RT_OK || !method->stochastic) return seeds;
+    return (seeds + sets - 1) / sets;
+}

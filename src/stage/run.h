@@ -1,0 +1,73 @@
+/* Internal to src/stage: one run directory, opened. */
+#ifndef RT_STAGE_RUN_H
+#define RT_STAGE_RUN_H
+
+#include <jansson.h>
+#include <limits.h>
+
+#include "artefact/artefact.h"
+#include "config/config.h"
+#include "data/data.h"
+#include "nn/nn.h"
+#include "retort/exec.h"
+#include "stage/stage.h"
+#include "teacher/train.h"
+
+/* Everything is opened on first use and kept: one process decodes the data once however many stages it runs. */
+typedef struct rt_run {
+    const rt_config *c;
+    rt_lock *lock;
+    rt_backend *be;
+    rt_dataset *train_set, *test_set;
+    rt_images train, test;
+    rt_bad_list bad;
+    bool have_train, have_test;
+    rt_normalise norm;
+    double decode_s;                 /* wall seconds spent decoding, charged to the data stage */
+} rt_run;
+
+rt_status rt_run_open(const rt_config *c, rt_run *out);
+void rt_run_close(rt_run *r);
+rt_status rt_run_path(const rt_run *r, char out[PATH_MAX], const char *fmt, ...) RT_PRINTF(3, 4); /* below run.dir */
+
+rt_status rt_run_backend(rt_run *r, rt_backend **out);
+rt_status rt_run_datasets(rt_run *r);              /* opens indices of both splits; class lists must agree */
+rt_status rt_run_train(rt_run *r, const rt_images **out);
+rt_status rt_run_test(rt_run *r, const rt_images **out);
+int rt_run_threads(const rt_run *r);
+
+/* The network named arch for this run's images; convnet and mlp take depth, width and norm from the config. */
+rt_status rt_run_net(rt_run *r, const char *arch, rt_model_desc *out);
+
+/* Hash of what a stage depends on: canonical text of config sections, the data's identity, and the strings in extra. */
+rt_status rt_run_key(rt_run *r, const char *const *sections, int n_sections, const char *const *extra, int n_extra,
+                     char hex[RT_HASH_HEX]);
+/* Manifest every artefact of the run starts from: kind, inputs_hash, classes_hash, seed, config (resolved). Owned. */
+rt_status rt_run_manifest(rt_run *r, const char *kind, const char *inputs_hash, rt_ledger *cost, json_t **out);
+
+/* --- names of the grid ----------------------------------------------------------------------------------------------- */
+typedef struct rt_set_name {
+    const char *method;
+    int64_t ipc;
+    int32_t seed;
+    char text[64];                   /* "dm-ipc10-s0" */
+} rt_set_name;
+/* The i-th set of the config's grid; false past the end. Deterministic methods have one construction. */
+bool rt_run_set_name(const rt_run *r, int i, rt_set_name *out);
+/* Students trained on that construction: eval.seeds for deterministic methods; stochastic ones share them between their
+ * constructions (rounded up), so that every method is judged by the same number of networks. */
+int32_t rt_run_networks(const rt_run *r, const rt_set_name *s);
+
+/* --- teachers ----------------------------------------------------------------------------------------------------------- */
+typedef struct rt_teacher_info {
+    char content_hash[RT_HASH_HEX];
+    double accuracy, wall_s, flops;
+} rt_teacher_info;
+rt_status rt_run_teacher_info(rt_run *r, int k, rt_teacher_info *out);
+/* features [n,dim] owned floats and el2n [n] owned doubles of teacher k; either pointer may be NULL. */
+rt_status rt_run_teacher_features(rt_run *r, int k, float **features, int64_t *dim, double **el2n);
+/* Mean EL2N over all teachers; owned. */
+rt_status rt_run_el2n(rt_run *r, double **out);
+rt_status rt_run_teacher_weights(rt_run *r, int k, rt_trainer *t);
+
+#endif

@@ -1,0 +1,22 @@
+/* Internal to src/stage: the stages over an open run, in their order. */
+#ifndef RT_STAGE_STAGES_H
+#define RT_STAGE_STAGES_H
+
+#include "eval/eval.h"
+#include "methods/method.h"
+#include "stage/run.h"
+
+rt_status rt_run_index(rt_run *r, const rt_stage_opts *o);
+rt_status rt_run_teach(rt_run *r, const rt_stage_opts *o);
+rt_status rt_run_build(rt_run *r, const rt_stage_opts *o);
+rt_status rt_run_eval(rt_run *r, const rt_stage_opts *o);
+rt_status rt_run_measure(rt_run *r, const rt_stage_opts *o);
+rt_status rt_run_results(rt_run *r); /* artefacts -> results.db */
+bool rt_run_needs_teacher(const rt_run *r);
+
+/* How config keys become recipes and contexts: shared by the stages and by plan. */
+rt_status rt_run_teach_recipe(const rt_config *c, rt_recipe *out);
+void rt_run_eval_recipe(const rt_config *c, rt_protocol p, int64_t n, int32_t classes, bool full, rt_recipe *out);
+rt_build_ctx rt_run_build_ctx(const rt_run *r, const rt_set_name *name); /* without back end, data, network, teacher, ledger */
+
+#endif
