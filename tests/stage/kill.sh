@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# kill.sh RETORT N: kills a construction and an evaluation with SIGKILL at N random moments each, resumes, and compares every
+# byte (except run.json: clocks and host) with an undisturbed run. Also: SIGTERM commits and exits 75.
+set -u
+retort=$1 n=$2
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+RANDOM=20260612
+
+cat > "$work/k.yaml" <<YAML
+version: 1
+name: kill
+seed: 5
+data: {kind: demo, size: 16, mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}
+network: {arch: convnet, depth: 2, width: 32}
+set: {ipc: [2]}
+methods: {names: [dm], set_seeds: 1}
+dm: {iterations: 150, batch_real: 32}
+eval: {protocols: [p1_classic], seeds: 1, epochs_classic: 600, full_data: false}
+metrics: {enabled: false}
+run: {dir: $work/base, checkpoint_seconds: 0.05}
+YAML
+
+fail() { echo "FAIL: $*"; exit 1; }
+content() { (cd "$1" && find . -type f ! -name run.json -print0 | sort -z | xargs -0 sha256sum); }
+
+"$retort" index "$work/k.yaml" > "$work/log" 2>&1 || { cat "$work/log"; fail "index"; } # generates the images once
+cp -r "$work/base" "$work/fresh"
+
+# undisturbed reference, with the time each stage takes
+for stage in build eval; do
+    begun=$(date +%s%N)
+    "$retort" $stage "$work/k.yaml" > "$work/log" 2>&1 || { cat "$work/log"; fail "$stage"; }
+    declare "took_$stage=$((($(date +%s%N) - begun) / 1000000))"
+done
+content "$work/base/sets" > "$work/want.build"
+content "$work/base/evals" > "$work/want.eval"
+echo "undisturbed: build ${took_build} ms, eval ${took_eval} ms"
+
+for stage in build eval; do
+    took=took_$stage
+    killed=0
+    for ((i = 0; i < n; i++)); do
+        run=$work/trial
+        rm -rf "$run"
+        cp -r "$work/fresh" "$run"
+        [ $stage = eval ] && cp -r "$work/base/sets" "$run/sets"
+        "$retort" $stage "$work/k.yaml" --set run.dir="$run" > "$work/log" 2>&1 &
+        pid=$!
+        ms=$((RANDOM * (${!took} + 100) / 32768))
+        sleep "$(printf '%d.%03d' $((ms / 1000)) $((ms % 1000)))"
+        kill -9 $pid 2> /dev/null && killed=$((killed + 1))
+        wait $pid 2> /dev/null
+        "$retort" $stage "$work/k.yaml" --set run.dir="$run" > "$work/log" 2>&1 || { cat "$work/log"; fail "$stage after a kill at $ms ms"; }
+        part=sets; [ $stage = eval ] && part=evals
+        content "$run/$part" | diff - "$work/want.$stage" > "$work/diff" || { head "$work/diff"; fail "$stage killed at $ms ms: other bytes"; }
+        [ -z "$(find "$run" -name '*.tmp' -o -name '*.old' -o -name '*.ckpt' | head -1)" ] || fail "$stage left work files behind"
+    done
+    echo "$stage: $n runs, $killed killed before they were done, all end with the bytes of an undisturbed run"
+    [ $n -lt 5 ] || [ $killed -gt 0 ] || fail "no run was hit: the test showed nothing"
+done
+
+# SIGTERM: commit, exit 75, resume
+run=$work/term
+cp -r "$work/fresh" "$run"
+"$retort" build "$work/k.yaml" --set run.dir="$run" --set run.checkpoint_seconds=1000 > "$work/log" 2>&1 &
+pid=$!
+ms=$((took_build / 2))
+sleep "$(printf '%d.%03d' $((ms / 1000)) $((ms % 1000)))"
+kill -TERM $pid
+wait $pid
+code=$?
+[ $code = 75 ] || { cat "$work/log"; fail "SIGTERM: exit $code, want 75"; }
+[ -n "$(find "$run" -name manifest.json -path '*ckpt*')" ] || fail "SIGTERM left no checkpoint"
+"$retort" build "$work/k.yaml" --set run.dir="$run" > "$work/log" 2>&1 || { cat "$work/log"; fail "resume after SIGTERM"; }
+content "$run/sets" | diff -q - "$work/want.build" > /dev/null || fail "SIGTERM: other bytes"
+echo "SIGTERM: committed, exit 75, resumed to the same bytes"
