@@ -26,8 +26,7 @@ static void matching_recipe(int64_t half_of, rt_recipe *r)
     r->epochs = half_of + 1;
     r->batch = 256;
     r->optim = (rt_optim_desc){.kind = RT_SGD, .lr = 0.01, .momentum = 0.9, .weight_decay = 5e-4};
-    r->schedule = (rt_schedule){.kind = RT_SCHED_STEP, .factor = 0.1, .n_milestones = 1, .milestone = {(double)(half_of / 2 + 2)}};
-    r->rebuild_at_milestones = true;
+    r->schedule = rt_schedule_dc(half_of);
 }
 
 void rt_protocol_recipe(rt_protocol p, int64_t n, int32_t classes, int64_t epochs, rt_recipe *out)

@@ -338,13 +338,6 @@ out:
     return st;
 }
 
-static bool at_milestone(const rt_schedule *s, int64_t epoch)
-{
-    for (int i = 0; i < s->n_milestones; i++)
-        if ((int64_t)s->milestone[i] == epoch) return true;
-    return false;
-}
-
 static rt_status one_step(rt_trainer *t, const rt_train_data *d, const rt_train_run *run, const rt_dsa *dsa, double lr,
                           cursor *c, staging *h, int64_t batch)
 {
@@ -405,7 +398,7 @@ rt_status rt_trainer_run(rt_trainer *t, const rt_train_data *d, const rt_train_r
         RT_TRY(fresh_weights(t, run));
     } else if (st != RT_OK) goto out;
     for (; c.epoch < r->epochs; c.epoch++, c.batch_in_epoch = 0) {
-        if (r->rebuild_at_milestones && c.batch_in_epoch == 0 && at_milestone(&sched, c.epoch)) {
+        if (c.batch_in_epoch == 0 && rt_schedule_restarts(&sched, (double)c.epoch - 1, (double)c.epoch)) {
             RT_TRY(zero_state(t));
             c.updates = 0;
         }

@@ -28,7 +28,6 @@ typedef struct rt_recipe {
     int64_t epochs, batch;
     rt_optim_desc optim;
     rt_schedule schedule;        /* in epochs; total is set from epochs */
-    bool rebuild_at_milestones;  /* DC lineage: the optimiser is rebuilt, so momentum is lost */
     bool decay_kernels_only;     /* weight decay on weights of rank >= 2 only */
     rt_augment_kind augment;
     const char *dsa_strategy;    /* borrowed; for RT_AUGMENT_DSA */

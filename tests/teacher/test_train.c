@@ -183,8 +183,8 @@ START_TEST(evaluation_scores_and_refuses)
     rt_trainer *t = NULL;
     rt_eval_result e;
     rt_recipe r;
-    rt_protocol_recipe(RT_P1_PLAIN, N, CLASSES, 20, &r);
-    ck_assert_int_eq(r.epochs, 21);
+    rt_protocol_recipe(RT_P1_PLAIN, N, CLASSES, 120, &r);
+    ck_assert_int_eq(r.epochs, 121);
     rt_ok(rt_backend_open("cpu", &(rt_backend_opts){.threads = 1, .strict = true}, &be));
     rt_ok(rt_trainer_create(be, &net, &r, &t));
     rt_train_run run = {.seed = 1, .threads = 1, .phase = "test"};

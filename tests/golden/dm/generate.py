@@ -5,7 +5,7 @@
 
 Every draw is in the file (real images, initial images, network weights, real batches, DSA parameters), so that
 tests/methods/dm can feed them to the method and compare the images that come out. ConvNet-2, width 6, 16x16, 3 classes,
-IPC 2, 4 real images per class and iteration, lr 1, momentum 0.5. DSA here: colour, then an affine resampling in pixel
+IPC 2, 4 real images per class and iteration, lr 30 (so that the images move visibly), momentum 0.5. DSA here: colour, then an affine resampling in pixel
 coordinates, then a box of zeros (one stage with every part active, a harder case than any single draw).
 """
 import json
@@ -19,7 +19,7 @@ torch.set_default_dtype(torch.float64)
 torch.manual_seed(7)
 C, IPC, B, SIZE, W, ITS, N = 3, 2, 4, 16, 6, 2, 30
 MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]
-LR, MOMENTUM = 1.0, 0.5
+LR, MOMENTUM = 30.0, 0.5
 
 
 def color(x, p):
