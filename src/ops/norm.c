@@ -238,7 +238,7 @@ static rt_status norm_ref(const rt_node *n, const rt_ref_io *io)
     {
         int64_t s = stat_at(a, n_, c_, C);
         double t = gamma[c_] * (x[i] - mean[s]) * rstd[s] + beta[c_];
-        if (a->relu) t = t > 0 ? t : 0;
+        if (a->relu) t = t < 0 ? 0 : t; /* a NaN stays one */
         if (a->pool)
             y[half_index(xs, n_, h_, w_, c_)] += t / 4;
         else

@@ -59,7 +59,7 @@ RT_CLONES static void strip_stats(const float *x, image s, float *mean, float *m
 
 static inline __attribute__((always_inline)) float act(float t, int relu)
 {
-    return relu ? (t > 0 ? t : 0) : t;
+    return relu ? (t < 0 ? 0 : t) : t; /* a NaN stays one */
 }
 
 static inline __attribute__((always_inline)) void apply(const float *x, float *y, image s, const coeffs *k, int relu,
