@@ -36,6 +36,13 @@ static void *room(void *list, int n, size_t size, rt_status *st)
     return bigger;
 }
 
+const d_set *d_find_set(const d_data *d, const char *id)
+{
+    for (int i = 0; i < d->n_set; i++)
+        if (!strcmp(d->set[i].id, id)) return &d->set[i];
+    return NULL;
+}
+
 static rt_status read_run(d_data *d, sqlite3_stmt *s)
 {
     rt_status st = RT_OK;
@@ -101,10 +108,12 @@ static rt_status read_eval(d_data *d, sqlite3_stmt *s)
                   .images_seen = column_real(s, 9),
                   .flops = column_real(s, 10),
                   .wall_s = column_real(s, 11)};
+    if (st != RT_OK) return st;
+    e->owner = d_find_set(d, e->set); /* tables are read in order: the sets are complete */
     const char *list = (const char *)sqlite3_column_text(s, 12);
     json_t *values = list ? json_loads(list, 0, NULL) : NULL;
     size_t n = json_array_size(values);
-    if (st == RT_OK && n) {
+    if (n) {
         RT_ALLOC(e->per_class, n * sizeof *e->per_class, "per-class accuracies");
         for (size_t i = 0; i < n; i++) e->per_class[i] = json_number_value(json_array_get(values, i));
         e->n_classes = (int32_t)n;
@@ -125,6 +134,7 @@ static rt_status read_metric(d_data *d, sqlite3_stmt *s)
                                           .class_index = sqlite3_column_int64(s, 3),
                                           .value = column_real(s, 4),
                                           .expected = column_real(s, 5)};
+    if (st == RT_OK) d->metric[d->n_metric - 1].owner = d_find_set(d, d->metric[d->n_metric - 1].set);
     return st;
 }
 
@@ -148,18 +158,13 @@ static rt_status read_cost(d_data *d, sqlite3_stmt *s)
                                              .image_bytes = column_real(s, 12),
                                              .label_bytes = column_real(s, 13),
                                              .segments = sqlite3_column_int(s, 14)}};
+    d_cost *c = &d->cost[d->n_cost - 1];
+    if (st == RT_OK && !strcmp(c->stage, "build")) c->owner = d_find_set(d, c->item);
     return st;
 }
 
 /* --- summary -------------------------------------------------------------------------------------------------------
  */
-const d_set *d_find_set(const d_data *d, const char *id)
-{
-    for (int i = 0; i < d->n_set; i++)
-        if (!strcmp(d->set[i].id, id)) return &d->set[i];
-    return NULL;
-}
-
 double d_metric_mean(const d_data *d, const char *method, int64_t ipc, const char *name, int64_t k, int64_t cls,
                      double *expected)
 {
@@ -168,7 +173,7 @@ double d_metric_mean(const d_data *d, const char *method, int64_t ipc, const cha
     for (int i = 0; i < d->n_metric; i++) {
         const d_metric *m = &d->metric[i];
         if (m->k != k || m->class_index != cls || strcmp(m->name, name)) continue;
-        const d_set *s = d_find_set(d, m->set);
+        const d_set *s = m->owner;
         if (!s || s->ipc != ipc || strcmp(s->method, method)) continue;
         sum += m->value;
         sum_expected += m->expected;
@@ -185,7 +190,7 @@ static void fill_accuracy(const d_data *d, d_summary *row)
         for (int i = 0; i < d->n_eval; i++) {
             const d_eval *e = &d->eval[i];
             if (strcmp(e->protocol, row->protocol) || strcmp(e->student, row->student)) continue;
-            const d_set *s = d_find_set(d, e->set);
+            const d_set *s = e->owner;
             if (row->full ? strcmp(e->set, RT_FULL_SET) != 0
                           : !s || s->ipc != row->ipc || strcmp(s->method, row->method))
                 continue;
@@ -206,7 +211,7 @@ static void fill_costs(const d_data *d, d_summary *row)
         const d_cost *c = &d->cost[i];
         if (!strcmp(c->stage, "teach") && row->uses_teacher) row->teacher_s += c->cost.wall_s;
         if (strcmp(c->stage, "build")) continue;
-        const d_set *s = d_find_set(d, c->item);
+        const d_set *s = c->owner;
         if (!s || s->ipc != row->ipc || strcmp(s->method, row->method)) continue;
         wall += c->cost.wall_s;
         flops += c->cost.flops;
@@ -285,7 +290,7 @@ static rt_status summarise(d_data *d)
     rt_status st = RT_OK;
     for (int i = 0; i < d->n_eval; i++) {
         const d_eval *e = &d->eval[i];
-        const d_set *s = d_find_set(d, e->set);
+        const d_set *s = e->owner;
         bool full = !strcmp(e->set, RT_FULL_SET);
         if (!s && !full) continue; /* students of a set that this run does not hold */
         d_summary r =

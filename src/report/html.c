@@ -90,12 +90,11 @@ static rt_status put_coverage_plots(page *p, const d_data *d)
     for (int i = 0; i < d->n_metric; i++) {
         const d_metric *m = &d->metric[i];
         if (strcmp(m->name, "coverage") || m->class_index != 0) continue;
-        const d_set *s = d_find_set(d, m->set);
+        const d_set *s = m->owner;
         bool fresh = s != NULL;
         for (int j = 0; j < i && fresh; j++) {
             const d_metric *o = &d->metric[j];
-            const d_set *so =
-                strcmp(o->name, "coverage") || o->class_index != 0 || o->k != m->k ? NULL : d_find_set(d, o->set);
+            const d_set *so = strcmp(o->name, "coverage") || o->class_index != 0 || o->k != m->k ? NULL : o->owner;
             fresh = !so || so->ipc != s->ipc;
         }
         if (!fresh) continue;

@@ -330,7 +330,7 @@ static double class_accuracy(const d_data *d, const d_summary *r, int cls)
     for (int i = 0; i < d->n_eval; i++) {
         const d_eval *e = &d->eval[i];
         if (strcmp(e->protocol, r->protocol) || strcmp(e->student, r->student) || cls >= e->n_classes) continue;
-        const d_set *s = d_find_set(d, e->set);
+        const d_set *s = e->owner;
         if (r->full ? strcmp(e->set, RT_FULL_SET) != 0 : !s || s->ipc != r->ipc || strcmp(s->method, r->method))
             continue;
         sum += e->per_class[cls];
@@ -502,7 +502,12 @@ static void put_knobs(text *t, const char *yaml)
         t_put(t, "<dt>");
         t_html(t, key);
         t_put(t, "</dt><dd>");
-        t_html(t, strcmp(value, "\"\"") ? value : "–");
+        size_t length = strlen(value);
+        if (length >= 2 && value[0] == '"' && value[length - 1] == '"') { /* quotes are YAML's, not the reader's */
+            line[(size_t)(value - line) + length - 1] = 0;
+            value++;
+        }
+        t_html(t, value[0] ? value : "–");
         t_put(t, "</dd>");
     }
     if (open) t_put(t, "</dl></section>");

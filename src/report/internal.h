@@ -39,6 +39,7 @@ typedef struct d_set {
 } d_set;
 typedef struct d_eval {
     char *set, *protocol, *student;
+    const d_set *owner; /* NULL for all training images, and for sets that this run does not hold */
     int64_t network;
     double accuracy, images_seen, flops, wall_s;
     double *per_class;
@@ -46,11 +47,13 @@ typedef struct d_eval {
 } d_eval;
 typedef struct d_metric {
     char *set, *name;
+    const d_set *owner;
     int64_t k, class_index;
     double value, expected;
 } d_metric;
 typedef struct d_cost {
     char *stage, *item, *method;
+    const d_set *owner; /* of a construction */
     rt_cost_entry cost;
 } d_cost;
 /* Mean over the sets and networks of one cell of the grid. */

@@ -252,7 +252,7 @@ rt_status plot_accuracy_ipc(const d_data *d, const char *protocol, const char *s
         int k = 0;
         for (int i = 0; i < d->n_eval; i++) {
             const d_eval *e = &d->eval[i];
-            const d_set *s = d_find_set(d, e->set);
+            const d_set *s = e->owner;
             if (!s || strcmp(s->method, method[m]) || strcmp(e->protocol, protocol) || strcmp(e->student, student))
                 continue;
             t_put(&t, "%.4f %.6g\n", several ? (double)s->ipc : m + 1 + 0.05 * (k % 5 - 2), 100 * e->accuracy);
@@ -406,7 +406,7 @@ rt_status plot_costs(const d_data *d, char **svg)
             bool any = false;
             for (int i = 0; i < d->n_cost; i++) {
                 const d_cost *c = &d->cost[i];
-                const d_set *set = split ? d_find_set(d, c->item) : NULL;
+                const d_set *set = split ? c->owner : NULL;
                 if (strcmp(c->stage, stage[s]) || (split && (!set || strcmp(set->method, method[m])))) continue;
                 sum += c->cost.wall_s;
                 any = true;

@@ -103,7 +103,7 @@ const char *t_seconds(double s, char buf[T_FIG])
         snprintf(buf, T_FIG, "%.1f s", s);
     else if (s < 120)
         snprintf(buf, T_FIG, "%.0f s", s);
-    else if (s < 7200)
+    else if (s < 3600)
         snprintf(buf, T_FIG, "%.0f min %02.0f s", floor(s / 60), floor(fmod(s, 60)));
     else
         snprintf(buf, T_FIG, "%.0f h %02.0f min", floor(s / 3600), floor(fmod(s, 3600) / 60));
