@@ -49,18 +49,25 @@ static rt_status make_winograd(rt_cpu *be, const rt_conv_dims *d, rt_conv_plan *
     return rt_conv_onednn(be, d, RT_CONV_WINOGRAD, out);
 }
 
-static const way nhwc = {"nhwc", make_nhwc}, blocked = {"blocked", make_blocked}, winograd = {"winograd", make_winograd};
+static const way nhwc = {"nhwc", make_nhwc}, blocked = {"blocked", make_blocked}, winograd = {"winograd", make_winograd},
+                 rgb = {"rgb", rt_conv_rgb};
 
-/* The ways worth trying, the presumably best first. Winograd F(4x4,3x3) needs enough channels to pay for its transforms: it
- * runs at about twice the direct rate from 32 on, and loses fourfold on the three of an image. */
+/* The ways worth trying, the presumably best first. Winograd F(4x4,3x3) runs at about twice the direct rate where there are
+ * channels and tiles enough to pay for its transforms, those of the weights above all; on three channels it loses fourfold. */
 static int ways_of(const rt_conv_dims *d, way out[MAX_WAYS])
 {
     int n = 0;
     const bool three = d->r == 3 && d->s == 3 && d->stride[0] == 1 && d->stride[1] == 1 && d->groups == 1;
-    if (three && d->c % 16 == 0 && d->k % 16 == 0 && d->c >= 32 && d->k >= 32) out[n++] = winograd;
-    if (d->c < 16 && d->op != RT_OP_CONV2D) out[n++] = blocked; /* nhwc is five times slower there */
-    out[n++] = nhwc;
-    if (out[0].make != make_blocked) out[n++] = blocked;
+    const int64_t tiles = d->n * ((d->p + 3) / 4) * ((d->q + 3) / 4);
+    const int64_t enough = d->op == RT_OP_CONV2D ? 256 : d->op == RT_OP_CONV2D_DX ? 64 : 128;
+    const bool wino = three && d->c % 16 == 0 && d->k % 16 == 0 && d->c >= 32 && d->k >= 32;
+    if (wino && tiles >= enough) out[n++] = winograd;
+    if (three && d->c == 3 && d->k % 32 == 0 && d->pad[0] == 1 && d->pad[1] == 1 && d->op != RT_OP_CONV2D_DX)
+        out[n++] = rgb;
+    const bool first_blocked = d->c < 16 && d->op != RT_OP_CONV2D; /* nhwc is five times slower there */
+    out[n++] = first_blocked ? blocked : nhwc;
+    out[n++] = first_blocked ? nhwc : blocked;
+    if (wino && tiles < enough) out[n++] = winograd;
     return n;
 }
 
