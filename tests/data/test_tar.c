@@ -376,6 +376,42 @@ START_TEST(read_only_folder_keeps_its_index_in_the_cache)
 }
 END_TEST
 
+START_TEST(many_shards_keep_few_files_open)
+{
+    enum { SHARDS = RT_FILES_KEPT_OPEN + 20 };
+    char *dir = temp_folder(), name[32], pattern[PATH_MAX];
+    rt_dataset *d = NULL;
+    for (uint32_t i = 0; i < SHARDS; i++) {
+        tar_out t = {0};
+        tar_sample(&t, "k", "1", i);
+        tar_end(&t);
+        snprintf(name, sizeof name, "s-%03u.tar", i);
+        tar_save(&t, dir, name);
+    }
+    snprintf(name, sizeof name, "s-{000..%03d}.tar", SHARDS - 1);
+    rt_ok(rt_fs_join(pattern, sizeof pattern, dir, name));
+    rt_data_source src = {.kind = "wds", .path = pattern, .classes = "numbered"};
+    rt_ok(rt_dataset_open(&src, &d));
+    for (int turn = 0; turn < 2; turn++)
+        for (uint32_t i = 0; i < SHARDS; i++) {
+            rt_image im = {0};
+            uint8_t want[8 * 8 * 3];
+            rt_ok(rt_dataset_decode(d, i, &im, NULL));
+            paint(want, 8, 8, i);
+            ck_assert_mem_eq(im.px, want, sizeof want);
+            rt_image_fini(&im);
+        }
+    char **open_fd = NULL;
+    size_t n = 0;
+    rt_ok(rt_fs_list("/proc/self/fd", &open_fd, &n));
+    rt_fs_list_free(open_fd, n);
+    ck_assert_uint_ge(n, RT_FILES_KEPT_OPEN);
+    ck_assert_uint_lt(n, RT_FILES_KEPT_OPEN + 16);
+    rt_dataset_close(d);
+    temp_gone(dir);
+}
+END_TEST
+
 START_TEST(classes_of_a_shard_must_be_said)
 {
     char *dir = temp_folder();
@@ -442,6 +478,7 @@ static const rt_test tests[] = {
     {"concatenated archives are read through", concatenated_archives_are_read_through},
     {"index file is written, used and rebuilt", index_file_is_written_used_and_rebuilt},
     {"read-only folder keeps its index in the cache", read_only_folder_keeps_its_index_in_the_cache},
+    {"many shards keep few files open", many_shards_keep_few_files_open},
     {"classes of a shard must be said", classes_of_a_shard_must_be_said},
     {"every failed allocation is reported", every_failed_allocation_is_reported},
 };
