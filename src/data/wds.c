@@ -124,20 +124,28 @@ out:
     return st;
 }
 
+/* "numbered..." where a class list's path is expected, perhaps joined to a folder by whoever resolves paths; NULL for
+ * the path of a file. */
+static const char *numbered_word(const char *classes)
+{
+    const char *slash = strrchr(classes, '/'), *last = slash ? slash + 1 : classes;
+    return !strncmp(last, "numbered", strlen("numbered")) && !rt_fs_exists(classes) ? last : NULL;
+}
+
 /* "numbered" or "numbered:N": classes "0" .. "N-1", N from the largest label when it is not said. */
-static rt_status numbered(const rt_data_source *src, rt_dataset *d)
+static rt_status numbered(const char *said, rt_dataset *d)
 {
     rt_status st = RT_OK;
     char **name = NULL;
     int64_t n = 0;
-    const char *count = src->classes + strlen("numbered");
+    const char *count = said + strlen("numbered");
     for (int64_t i = 0; i < d->n; i++)
         if (d->entry[i].label >= n) n = (int64_t)d->entry[i].label + 1;
     if (*count) {
         char *end = NULL;
         long given = strtol(count + 1, &end, 10);
         if (*count != ':' || end == count + 1 || *end || given < 1)
-            return RT_RAISE(RT_ERR_CONFIG, "classes '%s': either a file, numbered, or numbered:N", src->classes);
+            return RT_RAISE(RT_ERR_CONFIG, "classes '%s': either a file, numbered, or numbered:N", said);
         n = given;
     }
     if (n < 1 || n > RT_CLASSES_MAX)
@@ -161,7 +169,8 @@ rt_status rt_open_wds(const rt_data_source *src, rt_dataset *d)
     rt_status st = RT_OK;
     char **shard = NULL;
     size_t n = 0;
-    bool have = src->classes && src->classes[0], count = have && !strncmp(src->classes, "numbered", 8);
+    bool have = src->classes && src->classes[0];
+    const char *count = have ? numbered_word(src->classes) : NULL;
     if (!have) {
         st = RT_RAISE(RT_ERR_CONFIG, "%s: tar shards hold label numbers only; which classes are they?", src->path);
         return rt_error_fix(st, "name a class list (one name a line, line number = label), or say classes: numbered");
@@ -173,7 +182,7 @@ rt_status rt_open_wds(const rt_data_source *src, rt_dataset *d)
         rt_progress_report(
             &(rt_progress){.phase = "index shards", .unit = "shard", .done = (double)(i + 1), .total = (double)n});
     }
-    if (count && d->n) RT_TRY(numbered(src, d));
+    if (count && d->n) RT_TRY(numbered(count, d));
 out:
     if (shard) rt_fs_list_free(shard, n);
     return st;

@@ -428,6 +428,11 @@ START_TEST(classes_of_a_shard_must_be_said)
         src.classes = bad[i];
         rt_fails(rt_dataset_open(&src, &d), RT_ERR_CONFIG);
     }
+    src.classes = "/some/folder/numbered:3"; /* joined to the config's folder */
+    rt_ok(rt_dataset_open(&src, &d));
+    ck_assert_int_eq(rt_dataset_classes(d)->n, 3);
+    rt_dataset_close(d);
+    d = NULL;
     src.classes = "numbered:1";
     rt_fails(rt_dataset_open(&src, &d), RT_ERR_FORMAT); /* label 1 of 1 class */
     src.path = "no-such-{0..3}.tar";
