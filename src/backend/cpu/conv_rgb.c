@@ -97,14 +97,17 @@ static rt_status run_forward(const rt_conv_plan *p, const rt_kernel_io *io)
 }
 
 /* --- weight gradient ---------------------------------------------------------------------------------------------------- */
-/* One row of pixels into acc[28][LANES]: 27 taps and the bias. */
-RT_AVX512 static void gradient_row(const float *x, int64_t pad_w, const float *gy, int64_t K, int64_t n, float *acc)
+/* One row of pixels into acc[28][LANES]: 27 taps and the bias. gy is read in strips, a line here and there, which the
+ * hardware does not foresee: each strip fetches its share of the row that comes next, from `ahead`. */
+RT_AVX512 static void gradient_row(const float *x, int64_t pad_w, const float *gy, const float *ahead, int64_t K, int64_t n,
+                                   float *acc)
 {
     __m512 a[TAPS], b = _mm512_loadu_ps(acc + TAPS * LANES);
 #pragma GCC unroll 27
     for (int t = 0; t < TAPS; t++) a[t] = _mm512_loadu_ps(acc + t * LANES);
     for (int64_t j = 0; j < n; j++) {
         const __m512 g = _mm512_loadu_ps(gy + j * K);
+        _mm_prefetch((const char *)(ahead + j * LANES), _MM_HINT_T0);
         b = _mm512_add_ps(b, g);
 #pragma GCC unroll 27
         for (int t = 0; t < TAPS; t++)
@@ -129,10 +132,13 @@ static rt_status run_gradient(const rt_conv_plan *p, const rt_kernel_io *io)
         memset(part + g * size, 0, (size_t)size * sizeof *part);
         for (int64_t n = g * s->per_group; n < end; n++) {
             pad_image(s, d, x + n * d->h * d->w * 3, pad);
-            for (int64_t i = 0; i < d->h; i++)
+            for (int64_t i = 0; i < d->h; i++) {
+                const float *row = gy + (n * d->h + i) * d->w * d->k;
+                const float *next = n + 1 < d->n || i + 1 < d->h ? row + d->w * d->k : row;
                 for (int64_t k = 0; k < strips; k++)
-                    gradient_row(pad + i * s->pad_w, s->pad_w, gy + (n * d->h + i) * d->w * d->k + k * LANES, d->k, d->w,
+                    gradient_row(pad + i * s->pad_w, s->pad_w, row + k * LANES, next + k * d->w * LANES, d->k, d->w,
                                  part + g * size + k * (TAPS + 1) * LANES);
+            }
         }
     }
 #pragma omp parallel for schedule(static) num_threads(s->threads)
