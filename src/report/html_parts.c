@@ -143,6 +143,16 @@ void part_headline(text *t, const d_data *d)
     for (int i = 0; i < d->n_row; i++) {
         const d_summary *r = &d->row[i], *last = i ? &d->row[i - 1] : NULL;
         bool opens = !last || !same_pair(last, r);
+        if (opens && r->full) { /* no set was evaluated like this: the teachers */
+            t_put(t, "<p class=\"note\">");
+            t_html(t, r->protocol);
+            t_put(t, ", ");
+            t_html(t, r->student);
+            t_put(t, ", on all images: %.2f", 100 * r->mean);
+            if (r->n > 1) t_put(t, " ± %.2f", 100 * r->sd);
+            t_put(t, "&thinsp;%% (%d network%s).</p>\n", r->n, r->n == 1 ? "" : "s");
+            continue;
+        }
         if (opens) {
             t_put(t, "<div class=\"wide\"><table><caption>");
             if (r->protocol[0]) {

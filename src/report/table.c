@@ -87,12 +87,18 @@ rt_status rt_report_table(rt_results *r, rt_table_style style, char **out)
     }
     for (int i = 0; i < d.n_row; i++) {
         const d_summary *row = &d.row[i], *last = i ? &d.row[i - 1] : NULL;
-        if (!last || strcmp(last->protocol, row->protocol) || strcmp(last->student, row->student)) {
+        bool opens = !last || strcmp(last->protocol, row->protocol) || strcmp(last->student, row->student);
+        const char *bold = markdown ? "**" : "", *apart = i ? "\n" : "";
+        if (opens && row->full) { /* no set was evaluated like this: the teachers */
+            t_put(&t, "%s%s, %s, on all images: %s %% (n = %d)\n", apart, row->protocol, row->student, rows[i].cell[4],
+                  row->n);
+            continue;
+        }
+        if (opens) {
             if (row->protocol[0])
-                t_put(&t, "%s%s%s, student %s%s\n\n", i ? "\n" : "", markdown ? "**" : "", row->protocol, row->student,
-                      markdown ? "**" : "");
+                t_put(&t, "%s%s%s, student %s%s\n\n", apart, bold, row->protocol, row->student, bold);
             else
-                t_put(&t, "%s%snot evaluated%s\n\n", i ? "\n" : "", markdown ? "**" : "", markdown ? "**" : "");
+                t_put(&t, "%s%snot evaluated%s\n\n", apart, bold, bold);
             put_line(&t, NULL, width, markdown);
             if (markdown) {
                 for (int c = 0; c < COLUMNS; c++) t_put(&t, c ? " ---: |" : "| --- |");

@@ -23,7 +23,7 @@ static void fresh(void)
 {
     const char *build = getenv("RT_BUILD_DIR");
     ck_assert_msg(build, "RT_BUILD_DIR is not set: run under ctest");
-    snprintf(program, sizeof program, "%s/retort", build);
+    snprintf(program, sizeof program, "%s/src/cli/retort", build);
     strcpy(dir, "/tmp/rt-cli-XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(dir));
 }
@@ -186,7 +186,8 @@ START_TEST(help_is_on_standard_output)
         for (char *p = r.out; *p; p++) {
             width = *p == '\n' ? 0 : width + 1;
             lines += *p == '\n';
-            ck_assert_msg(width <= 130 || !strcmp(asked[i].line, "help config"), "retort %s: a line is too long", asked[i].line);
+            ck_assert_msg(width <= 130 || !strcmp(asked[i].line, "help config"), "retort %s: a line is too long",
+                          asked[i].line);
         }
         if (strcmp(asked[i].line, "help config")) ck_assert_int_le(lines, 40); /* one screen */
         done(&r);

@@ -65,6 +65,10 @@ static rt_results *small_run(void)
     put_eval(r, "dm-ipc1-s0", 0, 0.5);
     put_eval(r, "dm-ipc1-s0", 1, 0.6);
     put_eval(r, RT_FULL_SET, 0, 0.9);
+    for (int k = 0; k < 2; k++) /* teachers: all images under their own recipe */
+        rt_ok(rt_results_put_eval(
+            r, &(rt_row_eval){
+                   .set = RT_FULL_SET, .protocol = "teach", .student = "convnet", .network = k, .accuracy = 0.8}));
     rt_ok(
         rt_results_put_cost(r, &(rt_row_cost){"build",
                                               "random-ipc1-s0",
@@ -241,7 +245,7 @@ START_TEST(summary_is_exact)
     rt_results *r = small_run();
     d_data d = {0};
     rt_ok(d_load(r, &d));
-    ck_assert_int_eq(d.n_row, 4);
+    ck_assert_int_eq(d.n_row, 5);
     const d_summary *random = &d.row[0], *herding = &d.row[1], *dm = &d.row[2], *full = &d.row[3];
     ck_assert_str_eq(random->method, "random"); /* random, coresets, synthetic, all images */
     ck_assert_str_eq(herding->method, "herding");
@@ -289,6 +293,7 @@ START_TEST(table_is_exact)
     ck_assert_msg(!strncmp(text, want, strlen(want)), "got:\n%s\nwant:\n%s", text, want);
     rt_free(text);
     rt_ok(rt_report_table(r, RT_TABLE_MARKDOWN, &text));
+    ck_assert_ptr_nonnull(strstr(text, "\nteach, convnet, on all images: 80.00 ± 0.00 % (n = 2)\n"));
     ck_assert_ptr_nonnull(strstr(text, "**p1_classic, student convnet**\n\n| method     | IPC |"));
     ck_assert_ptr_nonnull(strstr(text, "\n| --- | ---: |"));
     rt_free(text);
