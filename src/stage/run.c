@@ -67,7 +67,8 @@ rt_status rt_run_backend(rt_run *r, rt_backend **out)
     char cache[PATH_MAX];
     if (!r->be) {
         RT_TRY(rt_run_path(r, cache, "algorithms.jsonl"));
-        rt_backend_opts o = {.threads = rt_run_threads(r), .strict = r->c->backend.strict, .algo_cache = cache};
+        rt_backend_opts o = {.threads = rt_run_threads(r), .strict = r->c->backend.strict};
+        if (!o.strict) o.algo_cache = cache; /* timed choices may differ between runs, and with them the last bits */
         RT_TRY(rt_backend_open(r->c->backend.device, &o, &r->be));
     }
     *out = r->be;
