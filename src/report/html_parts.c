@@ -53,9 +53,9 @@ static void put_answer(text *t, const d_data *d, const d_summary *group)
         t_put(t, " (%.1f&thinsp;%%)", 100 * coreset->mean);
         if (!isnan(se) && fabs(gap) < 2 * se) t_put(t, ", a difference within two standard errors");
         if (!isnan(distilled->build_s) && !isnan(coreset->build_s)) {
-            t_put(t, ". Constructing it took %s; ", t_seconds(distilled->build_s + distilled->teacher_s, a));
+            t_put(t, ". Constructing it took <span class=\"nw\">%s</span>; ", t_seconds(distilled->build_s + distilled->teacher_s, a));
             t_html(t, coreset->method);
-            t_put(t, " took %s%s", t_seconds(coreset->build_s + coreset->teacher_s, b),
+            t_put(t, " took <span class=\"nw\">%s</span>%s", t_seconds(coreset->build_s + coreset->teacher_s, b),
                   coreset->teacher_s > 0 ? ", its teacher included" : "");
         }
     }

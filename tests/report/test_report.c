@@ -308,6 +308,29 @@ START_TEST(table_is_exact)
 }
 END_TEST
 
+START_TEST(every_allocation_may_fail)
+{
+    fresh();
+    rt_results *r = small_run();
+    int failures = 0;
+    for (uint64_t n = 1; n < 2000; n++) {
+        char *text = NULL;
+        rt_alloc_fail_at(n, 0);
+        rt_status st = rt_report_table(r, RT_TABLE_TERMINAL, &text);
+        if (st == RT_OK) st = rt_results_export(r, dir);
+        rt_alloc_fail_at(0, 0);
+        rt_free(text);
+        if (st == RT_OK) break;
+        ck_assert_msg(st == RT_ERR_NOMEM, "allocation %d: %s: %s", (int)n, rt_status_name(st), rt_error_what());
+        failures++;
+    }
+    ck_assert_int_gt(failures, 50);
+    ck_assert_int_lt(failures, 1900);
+    rt_results_close(r);
+    gone();
+}
+END_TEST
+
 START_TEST(figures_for_people)
 {
     char b[T_FIG];
@@ -433,6 +456,7 @@ static const rt_test tests[] = {
     {"exports are exact", exports_are_exact},
     {"summary is exact", summary_is_exact},
     {"table is exact", table_is_exact},
+    {"every allocation may fail", every_allocation_may_fail},
     {"figures for people", figures_for_people},
     {"grid puts every pixel in place", grid_puts_every_pixel_in_place},
     {"grid stretches by sd", grid_stretches_by_sd},
