@@ -3,7 +3,7 @@
 
 #include <unistd.h>
 
-#include "backend/backend.h"
+#include "backend/cpu/conv.h"
 #include "base/alloc.h"
 #include "base/fs.h"
 #include "exec/plan.h"
@@ -309,7 +309,101 @@ START_TEST(choices_are_kept)
 }
 END_TEST
 
+/* --- every way of convolving against the definition ----------------------------------------------------------------------- */
+static rt_status make_way(rt_cpu *be, const rt_conv_dims *d, int way, rt_conv_plan *out)
+{
+    return way < 3 ? rt_conv_onednn(be, d, (rt_conv_layout)way, out) : rt_conv_rgb(be, d, out);
+}
+
+/* Runs one node every way; returns how many ways there were. */
+static int check_ways(rt_backend *be, const rt_node *n)
+{
+    const rt_conv_dims d = rt_conv_dims_of(n);
+    double *in64[3] = {0}, *out64[2] = {0};
+    float *in[3] = {0}, *out[2] = {0};
+    int ways = 0;
+    for (int i = 0; i < n->n_in; i++) {
+        int64_t count = rt_shape_count(&n->in_shape[i]);
+        in64[i] = malloc((size_t)count * sizeof(double));
+        in[i] = rt_malloc((size_t)count * sizeof(float));
+        for (int64_t k = 0; k < count; k++) in64[i][k] = in[i][k] = wave(k + 1, 7919 + 104729 * i);
+    }
+    for (int o = 0; o < n->n_out; o++) {
+        out64[o] = malloc((size_t)rt_shape_count(&n->out_shape[o]) * sizeof(double));
+        out[o] = rt_malloc((size_t)rt_shape_count(&n->out_shape[o]) * sizeof(float));
+    }
+    rt_ok(rt_op_row_of(n->op)->ref(n, &(rt_ref_io){(const void *const *)in64, (void *const *)out64}));
+    for (int way = 0; way < 4; way++) {
+        rt_conv_plan p = {0};
+        char text[512];
+        rt_status st = make_way((rt_cpu *)be, &d, way, &p);
+        if (st == RT_ERR_UNSUPPORTED) continue;
+        rt_ok(st);
+        void *scratch = rt_malloc(p.scratch_bytes + 1);
+        memset(scratch, 0xff, p.scratch_bytes);
+        for (int o = 0; o < n->n_out; o++) memset(out[o], 0xff, (size_t)rt_shape_count(&n->out_shape[o]) * sizeof(float));
+        rt_ok(p.run(&p, &(rt_kernel_io){(const void *const *)in, (void *const *)out, scratch}));
+        for (int o = 0; o < n->n_out; o++) {
+            int64_t count = rt_shape_count(&n->out_shape[o]);
+            double *got = malloc((size_t)count * sizeof *got);
+            for (int64_t k = 0; k < count; k++) got[k] = (double)out[o][k];
+            double r = relative(got, out64[o], count);
+            ck_assert_msg(r < 5e-6, "%s as %s, output %d, differs by %.3g", rt_plan_node_str(n, text, sizeof text), p.impl,
+                          o, r);
+            free(got);
+        }
+        rt_free(scratch);
+        p.release(p.state);
+        ways++;
+    }
+    for (int i = 0; i < 3; i++) {
+        free(in64[i]);
+        rt_free(in[i]);
+    }
+    for (int o = 0; o < 2; o++) {
+        free(out64[o]);
+        rt_free(out[o]);
+    }
+    return ways;
+}
+
+START_TEST(every_way_agrees_with_the_definition)
+{
+    static const struct {
+        int64_t n, h, w, c, k, window;
+        rt_conv_attr a;
+    } list[] = {
+        {2, 7, 13, 3, 32, 3, {{1, 1}, {1, 1}, 1}},   {3, 8, 8, 32, 32, 3, {{1, 1}, {1, 1}, 1}},
+        {70, 4, 4, 3, 32, 3, {{1, 1}, {1, 1}, 1}},   {1, 9, 8, 32, 64, 3, {{1, 1}, {1, 1}, 1}},
+        {2, 14, 14, 3, 64, 7, {{2, 2}, {3, 3}, 1}},  {2, 8, 8, 32, 32, 3, {{2, 2}, {1, 1}, 1}},
+        {2, 7, 7, 16, 32, 1, {{2, 2}, {0, 0}, 1}},   {2, 6, 6, 32, 32, 3, {{1, 1}, {1, 1}, 32}},
+    };
+    rt_backend *be;
+    rt_ok(rt_backend_open("cpu", &(rt_backend_opts){.threads = 2, .strict = true}, &be));
+    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) {
+        rt_graph *g;
+        rt_ok(rt_graph_create(&g));
+        rt_val x = rt_input(g, "x", RT_SHAPE(RT_F32, list[i].n, list[i].h, list[i].w, list[i].c));
+        rt_val w = rt_input(g, "w", RT_SHAPE(RT_F32, list[i].k, list[i].c / list[i].a.groups, list[i].window, list[i].window));
+        rt_val b = rt_input(g, "b", RT_SHAPE(RT_F32, list[i].k));
+        rt_val y = rt_conv2d(g, x, w, b, list[i].a), gy = rt_input(g, "gy", *rt_val_shape(g, y)), grad[3];
+        rt_ok(rt_vjp(g, &y, &gy, 1, (rt_val[]){x, w, b}, 3, grad));
+        int nodes = 0;
+        for (size_t k = 0; k < rt_graph_node_count(g); k++) {
+            const rt_node *n = rt_graph_node(g, k);
+            if (n->op != RT_OP_CONV2D && n->op != RT_OP_CONV2D_DX && n->op != RT_OP_CONV2D_DW) continue;
+            ck_assert_int_ge(check_ways(be, n), 2);
+            nodes++;
+        }
+        ck_assert_int_eq(nodes, 3);
+        rt_graph_destroy(g);
+    }
+    rt_backend_close(be);
+}
+END_TEST
+
 static const rt_test tests[] = {
+    {"every way agrees with the definition", every_way_agrees_with_the_definition},
     {"training step agrees with ref", training_step_agrees_with_ref},
     {"thread counts agree", thread_counts_agree},
     {"two runs give the same bytes", two_runs_give_the_same_bytes},

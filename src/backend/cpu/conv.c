@@ -62,8 +62,7 @@ static int ways_of(const rt_conv_dims *d, way out[MAX_WAYS])
     const int64_t enough = d->op == RT_OP_CONV2D ? 256 : d->op == RT_OP_CONV2D_DX ? 64 : 128;
     const bool wino = three && d->c % 16 == 0 && d->k % 16 == 0 && d->c >= 32 && d->k >= 32;
     if (wino && tiles >= enough) out[n++] = winograd;
-    if (three && d->c == 3 && d->k % 32 == 0 && d->pad[0] == 1 && d->pad[1] == 1 && d->op != RT_OP_CONV2D_DX)
-        out[n++] = rgb;
+    if (three && d->c == 3) out[n++] = rgb;
     const bool first_blocked = d->c < 16 && d->op != RT_OP_CONV2D; /* nhwc is five times slower there */
     out[n++] = first_blocked ? blocked : nhwc;
     out[n++] = first_blocked ? nhwc : blocked;

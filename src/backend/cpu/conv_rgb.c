@@ -159,6 +159,9 @@ rt_status rt_conv_rgb(rt_cpu *be, const rt_conv_dims *d, rt_conv_plan *out)
 {
     rt_status st = RT_OK;
     rgb *s = NULL;
+    const bool fits = d->op != RT_OP_CONV2D_DX && d->groups == 1 && d->c == 3 && d->k % (2 * LANES) == 0 && d->r == 3 &&
+                      d->s == 3 && d->stride[0] == 1 && d->stride[1] == 1 && d->pad[0] == 1 && d->pad[1] == 1;
+    if (!fits) return RT_RAISE(RT_ERR_UNSUPPORTED, "only 3x3 from three channels");
     if (!__builtin_cpu_supports("avx512f")) return RT_RAISE(RT_ERR_UNSUPPORTED, "needs AVX-512");
     RT_ALLOC(s, sizeof *s, "convolution");
     s->threads = be->threads;
