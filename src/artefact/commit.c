@@ -37,8 +37,8 @@
 #include "base/fs.h"
 #include "base/log.h"
 
-#define MANIFEST "manifest.json"
-#define RUN "run.json"
+#define MANIFEST RT_MANIFEST_NAME
+#define RUN RT_RUN_NAME
 static const char *const run_fields[] = {"cost", "created", "host"};
 enum { N_RUN_FIELDS = sizeof run_fields / sizeof run_fields[0] };
 
@@ -266,62 +266,8 @@ out:
 
 /* --- finish ---------------------------------------------------------------------------------------------------------- */
 
-/* Makes one file durable and lists it. Others may have written it, so it is fsync'd here whatever they did. */
-static rt_status list_file(const char *path, const char *name, json_t *files)
-{
-    rt_status st = RT_OK;
-    char hex[RT_HASH_HEX];
-    uint64_t size = 0;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0) return RT_RAISE_ERRNO("%s", path);
-    if (fsync(fd)) {
-        st = RT_RAISE_ERRNO("%s: fsync", path);
-        goto out;
-    }
-    RT_TRY(rt_hash_file(path, hex, &size));
-    json_t *row = json_pack("{s:I, s:s}", "bytes", (json_int_t)size, "sha256", hex);
-    if (!row || json_object_set_new(files, name, row)) st = RT_RAISE(RT_ERR_ARG, "%s: name is not UTF-8 (or no memory)", path);
-out:
-    close(fd);
-    return st;
-}
-
-static rt_status list_folder(const char *root, const char *below, json_t *files)
-{
-    rt_status st = RT_OK;
-    char dir[PATH_MAX], name[PATH_MAX], path[PATH_MAX];
-    char **names = NULL;
-    size_t n = 0;
-    struct stat sb;
-
-    RT_TRY(rt_fs_join(dir, sizeof dir, root, below));
-    RT_TRY(rt_fs_list(dir, &names, &n));
-    for (size_t i = 0; i < n; i++) {
-        RT_TRY(rt_fs_join(name, sizeof name, below, names[i]));
-        RT_TRY(rt_fs_join(path, sizeof path, root, name));
-        if (!strcmp(name, RUN) || !strcmp(name, MANIFEST)) {
-            st = RT_RAISE(RT_ERR_ARG, "%s: the commit writes this file itself", path);
-            goto out;
-        }
-        if (lstat(path, &sb)) {
-            st = RT_RAISE_ERRNO("%s", path);
-            goto out;
-        }
-        if (S_ISDIR(sb.st_mode)) RT_TRY(list_folder(root, name, files));
-        else if (S_ISREG(sb.st_mode)) RT_TRY(list_file(path, name, files));
-        else {
-            st = RT_RAISE(RT_ERR_ARG, "%s: neither a file nor a folder", path);
-            goto out;
-        }
-    }
-    RT_TRY(rt_fs_fsync_dir(dir));
-out:
-    rt_fs_list_free(names, n);
-    return st;
-}
-
-/* SHA-256 over "name\nsha256\n" in byte order of the names. jansson iterates in insertion order, so the walk's own order
- * (depth first) is not enough: sort. */
+/* SHA-256 over "name\nsha256\n" in byte order of the names. jansson iterates in insertion order, and the walk's is
+ * depth first: sort. */
 static rt_status content_hash(const json_t *files, char hex[RT_HASH_HEX])
 {
     rt_status st = RT_OK;
@@ -452,7 +398,7 @@ rt_status rt_commit_finish(rt_commit *c, const json_t *manifest)
         st = RT_RAISE(RT_ERR_NOMEM, "no memory for the file list");
         goto out;
     }
-    RT_TRYF(list_folder(c->tmp, "", files), "commit %s", c->path);
+    RT_TRYF(rt_artefact_seal(c->tmp, files), "commit %s", c->path);
     RT_TRYF(write_run(c->tmp, manifest), "commit %s", c->path);
     RT_TRYF(write_manifest(c->tmp, manifest, files), "commit %s", c->path);
     RT_TRYF(rt_fs_fsync_dir(c->tmp), "commit %s", c->path);

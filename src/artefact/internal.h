@@ -8,6 +8,9 @@
 
 #include "retort/status.h"
 
+#define RT_MANIFEST_NAME "manifest.json"
+#define RT_RUN_NAME "run.json"
+
 enum {
     RT_MANIFEST_VERSION = 1,
     RT_MANIFEST_MAX_BYTES = 256 << 20 /* 1.3 million files at ~200 bytes */
@@ -33,6 +36,9 @@ rt_status rt_write_pieces(const char *path, const rt_piece *piece, int n, bool s
 /* The same through `<path>.tmp.<pid>` and rename, then fsync of the folder. The temporary is removed on failure. */
 rt_status rt_write_atomic_pieces(const char *path, const rt_piece *piece, int n);
 rt_status rt_fsync_parent(const char *path);
+
+/* Makes every file and folder below root durable and adds {bytes, sha256} of every file to `files` (seal.c). */
+rt_status rt_artefact_seal(const char *root, json_t *files);
 
 /* Removes a committed folder so that no moment leaves a valid-looking half: its manifest goes first. */
 rt_status rt_artefact_remove(const char *path);

@@ -18,4 +18,8 @@ void rt_shim_arm(rt_shim_mode mode, uint64_t k); /* counts from 1, restarting he
 uint64_t rt_shim_count(void);
 void rt_shim_disarm(void);
 
+/* What a power loss could still take: files written and folders changed that no fsync has reached. While armed. */
+int rt_shim_unsynced(void);
+int rt_shim_unsynced_at_rename(void); /* the most seen when a folder was renamed below its final name */
+
 #endif

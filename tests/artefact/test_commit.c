@@ -228,6 +228,32 @@ START_TEST(short_writes_and_eintr_are_continued)
 }
 END_TEST
 
+/* Power loss: when the folder takes its final name, everything below it has been fsync'd (pending is at most the parent, in
+ * which the temporary folder was made); when the commit reports success, so has the parent. */
+START_TEST(durable_before_visible)
+{
+    const char *dir = scratch("durable");
+    const char *p = strdup(below(dir, "set"));
+    float v[3] = {1, 2, 3};
+    rt_st_tensor t = {"t", RT_ST_F32, 1, {3}, v, sizeof v};
+    json_t *m = json_pack("{s:s}", "kind", "set");
+    rt_commit *c = NULL;
+    for (int replacing = 0; replacing < 2; replacing++) {
+        rt_shim_arm(RT_SHIM_COUNT, 0);
+        rt_ok(rt_commit_begin(p, &c));
+        rt_ok(rt_commit_file(c, "deep/er/a.txt", "x", 1));
+        rt_ok(rt_st_write(below(rt_commit_dir(c), "deep/t.safetensors"), &t, 1, NULL, 0));
+        ck_assert_int_gt(rt_shim_unsynced(), 2); /* the shim sees what is pending */
+        rt_ok(rt_commit_finish(c, m));
+        ck_assert_int_eq(rt_shim_unsynced(), 0);
+        ck_assert_int_le(rt_shim_unsynced_at_rename(), 1);
+        rt_shim_disarm();
+    }
+    json_decref(m);
+    free((void *)p);
+}
+END_TEST
+
 /* The state between the two renames, made by hand in both forms. */
 START_TEST(recovers_between_renames)
 {
@@ -481,6 +507,7 @@ static const rt_test tests[] = {
     {"EIO once at every operation", eio_once_at_every_operation},
     {"disk full keeps the previous", disk_full_keeps_the_previous},
     {"short writes and EINTR are continued", short_writes_and_eintr_are_continued},
+    {"durable before visible", durable_before_visible},
     {"recovers between renames", recovers_between_renames},
     {"every bit flip is detected", every_bit_flip_is_detected},
     {"allocation failures", allocation_failures},

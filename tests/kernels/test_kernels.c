@@ -392,6 +392,90 @@ START_TEST(optimiser_steps_by_hand)
 }
 END_TEST
 
+/* --- through the executor --------------------------------------------------------------------------------------------- */
+
+enum { STEPS = 5, BATCH = 6, WIDTH = 33 };
+
+/* theta <- SGD with momentum on mean tanh(x theta + 1/2)^2, in place, after STEPS steps. */
+static void train(const char *backend, float theta[WIDTH])
+{
+    rt_backend *be = NULL;
+    rt_graph *g = NULL;
+    rt_tensor *tx = NULL, *tt = NULL, *tv = NULL, *tl = NULL, *tlr = NULL, *td = NULL;
+    rt_exec *ex = NULL;
+    rt_val gt, v_new;
+    float x[BATCH * WIDTH], lr = 0.25f, decay = 0.01f, loss[STEPS];
+    rt_ok(rt_backend_open(backend, &(rt_backend_opts){.threads = 1}, &be));
+    rt_ok(rt_graph_create(&g));
+    rt_val vx = rt_input(g, "x", RT_SHAPE(RT_F32, BATCH, WIDTH)), vt = rt_input(g, "theta", RT_SHAPE(RT_F32, WIDTH));
+    rt_val vv = rt_input(g, "v", RT_SHAPE(RT_F32, WIDTH)), vl = rt_input(g, "lr", RT_SCALAR_F32), vd = rt_input(g, "decay", RT_SCALAR_F32);
+    rt_val l = rt_mean_all(g, rt_square(g, rt_tanh(g, rt_add_scalar(g, rt_mul(g, vx, vt), 0.5))));
+    rt_ok(rt_grad(g, l, &vt, 1, &gt));
+    rt_val t_new = rt_sgd_step(g, vt, vv, gt, vl, vd, 0.9, true, &v_new);
+    rt_ok(rt_graph_status(g));
+    rt_ok(rt_tensor_create(be, RT_SHAPE(RT_F32, BATCH, WIDTH), &tx));
+    rt_ok(rt_tensor_create(be, RT_SHAPE(RT_F32, WIDTH), &tt));
+    rt_ok(rt_tensor_create(be, RT_SHAPE(RT_F32, WIDTH), &tv));
+    rt_ok(rt_tensor_create(be, RT_SCALAR_F32, &tl));
+    rt_ok(rt_tensor_create(be, RT_SCALAR_F32, &tlr));
+    rt_ok(rt_tensor_create(be, RT_SCALAR_F32, &td));
+    const rt_bind in[] = {{vx, tx}, {vt, tt}, {vv, tv}, {vl, tlr}, {vd, td}}, out[] = {{t_new, tt}, {v_new, tv}, {l, tl}};
+    rt_ok(rt_exec_prepare(be, g, in, 5, out, 3, &(rt_exec_opts){.poison = true}, &ex));
+    rt_graph_destroy(g);
+    for (int i = 0; i < BATCH * WIDTH; i++) x[i] = (float)draw((uint32_t)i, 0, false);
+    for (int i = 0; i < WIDTH; i++) theta[i] = (float)draw((uint32_t)i, 1, false);
+    rt_ok(rt_tensor_write(tx, x, sizeof x));
+    rt_ok(rt_tensor_write(tt, theta, WIDTH * sizeof *theta));
+    rt_ok(rt_tensor_write(tlr, &lr, sizeof lr));
+    rt_ok(rt_tensor_write(td, &decay, sizeof decay));
+    for (int s = 0; s < STEPS; s++) {
+        rt_ok(rt_exec_run(ex));
+        rt_ok(rt_tensor_read(tl, &loss[s], sizeof loss[s]));
+    }
+    ck_assert_msg(loss[STEPS - 1] < loss[0], "loss %g, then %g", (double)loss[0], (double)loss[STEPS - 1]);
+    rt_ok(rt_tensor_read(tt, theta, WIDTH * sizeof *theta));
+    rt_exec_destroy(ex);
+    rt_tensor_destroy(tx);
+    rt_tensor_destroy(tt);
+    rt_tensor_destroy(tv);
+    rt_tensor_destroy(tl);
+    rt_tensor_destroy(tlr);
+    rt_tensor_destroy(td);
+    rt_backend_close(be);
+}
+
+START_TEST(a_training_step_runs_through_the_executor)
+{
+    float got[WIDTH], want[WIDTH];
+    rt_host_cuda_machine(1, 9);
+    train("cuda", got);
+    ck_assert_int_gt(rt_host_cuda_launches(), STEPS * 5);
+    train("ref", want);
+    for (int i = 0; i < WIDTH; i++) rt_assert_near(got[i], want[i], 1e-6, 1e-5);
+    ck_assert_int_eq(rt_host_cuda_live(), 0);
+}
+END_TEST
+
+START_TEST(an_op_without_a_kernel_is_refused_by_name)
+{
+    rt_graph *g = NULL;
+    rt_tensor *ta = NULL, *ty = NULL;
+    rt_exec *ex = NULL;
+    rt_backend *be = open_backend();
+    rt_ok(rt_graph_create(&g));
+    rt_val a = rt_input(g, "a", RT_SHAPE(RT_F32, 4, 4)), y = rt_matmul(g, a, a, false, false);
+    rt_ok(rt_tensor_create(be, RT_SHAPE(RT_F32, 4, 4), &ta));
+    rt_ok(rt_tensor_create(be, RT_SHAPE(RT_F32, 4, 4), &ty));
+    rt_fails(rt_exec_prepare(be, g, &(rt_bind){a, ta}, 1, &(rt_bind){y, ty}, 1, NULL, &ex), RT_ERR_UNSUPPORTED);
+    ck_assert_ptr_null(ex);
+    ck_assert_msg(strstr(rt_error_what(), "cuda") && strstr(rt_error_what(), "matmul"), "%s", rt_error_what());
+    rt_tensor_destroy(ta);
+    rt_tensor_destroy(ty);
+    rt_graph_destroy(g);
+    rt_backend_close(be);
+}
+END_TEST
+
 /* --- device ----------------------------------------------------------------------------------------------------------- */
 
 START_TEST(machines_without_a_usable_device)
@@ -503,6 +587,8 @@ static const rt_test tests[] = {
     {"NaN and ties", nan_and_ties},
     {"optimiser steps match the reference", optimiser_steps_match_the_reference},
     {"optimiser steps by hand", optimiser_steps_by_hand},
+    {"a training step runs through the executor", a_training_step_runs_through_the_executor},
+    {"an op without a kernel is refused by name", an_op_without_a_kernel_is_refused_by_name},
     {"machines without a usable device", machines_without_a_usable_device},
     {"every CUDA call may fail", every_cuda_call_may_fail},
     {"out of device memory says how much", out_of_device_memory_says_how_much},

@@ -80,7 +80,8 @@ void rt_host_launch(dim3 grid, dim3 block, const std::function<void()> &k)
         return;
     }
     std::vector<fiber> f(threads);
-    char *stacks = static_cast<char *>(std::malloc(threads * stack_bytes));
+    static std::vector<char> stacks;
+    if (stacks.size() < threads * stack_bytes) stacks.resize(threads * stack_bytes);
     for (size_t t = 0; t < threads; t++)
         f[t].idx = dim3((unsigned)(t % block.x), (unsigned)(t / block.x % block.y), (unsigned)(t / block.x / block.y));
     gridDim = grid;
@@ -90,9 +91,8 @@ void rt_host_launch(dim3 grid, dim3 block, const std::function<void()> &k)
         for (unsigned y = 0; y < grid.y; y++)
             for (unsigned x = 0; x < grid.x; x++) {
                 blockIdx = dim3(x, y, z);
-                run_block(f, stacks);
+                run_block(f, stacks.data());
             }
-    std::free(stacks);
     launches++;
 }
 
