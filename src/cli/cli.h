@@ -86,7 +86,7 @@ typedef struct doctor_row {
 enum { DOCTOR_MAX_ROWS = 24 };
 int doctor_run(const char *dir, doctor_row rows[DOCTOR_MAX_ROWS]); /* returns the number of rows */
 
-/* Writes the table and where the page is. Takes both strings. */
-rt_status cli_print_report(char *table, char *page);
+/* Writes the table and where the page is. Takes both strings; either may be NULL. */
+void cli_print_report(char *table, char *page);
 
 #endif

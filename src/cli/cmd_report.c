@@ -6,14 +6,13 @@
 #include "cli/cli.h"
 #include "report/report.h"
 
-rt_status cli_print_report(char *table, char *page)
+void cli_print_report(char *table, char *page)
 {
     cli_progress_stop();
     if (table) printf("\n%s\n", table);
     if (page) printf("report: %s\n", page);
     rt_free(table);
     rt_free(page);
-    return RT_OK;
 }
 
 rt_status cmd_report(const cli_args *a)

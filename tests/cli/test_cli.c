@@ -11,6 +11,7 @@
 #include "artefact/artefact.h"
 #include "base/alloc.h"
 #include "base/fs.h"
+#include "report/report.h"
 
 static char dir[32], program[PATH_MAX];
 
@@ -292,6 +293,33 @@ START_TEST(verify_finds_one_flipped_bit)
 }
 END_TEST
 
+START_TEST(a_report_without_plots_is_an_error_with_a_table)
+{
+    char path[PATH_MAX];
+    rt_results *r = NULL;
+    fresh();
+    snprintf(path, sizeof path, "%s/run", dir);
+    rt_ok(rt_fs_mkdirs(path));
+    snprintf(path, sizeof path, "%s/run/results.db", dir);
+    rt_ok(rt_results_open(path, &r));
+    rt_ok(rt_results_put_set(
+        r, &(rt_row_set){.id = "dm-ipc1-s0", .method = "dm", .ipc = 1, .n = 10, .path = "sets/none"}));
+    rt_ok(rt_results_put_cost(r, &(rt_row_cost){"build", "dm-ipc1-s0", "dm", {.wall_s = 1, .segments = 1}}));
+    rt_results_close(r);
+    char *keep = rt_strdup(getenv("PATH"));
+    setenv("PATH", "/nonexistent", 1);
+    outcome o = run("report run");
+    setenv("PATH", keep, 1);
+    rt_free(keep);
+    ck_assert_msg(o.code == 69, "exit %d: %s", o.code, o.err);
+    ck_assert_ptr_nonnull(strstr(o.err, "error[69]: gnuplot is not installed"));
+    ck_assert_ptr_nonnull(strstr(o.out, "not evaluated"));
+    ck_assert_ptr_nonnull(strstr(o.out, "report: run/report/index.html"));
+    done(&o);
+    rt_ok(rt_fs_remove_tree(dir));
+}
+END_TEST
+
 START_TEST(doctor_speaks_json)
 {
     fresh();
@@ -346,6 +374,7 @@ static const rt_test tests[] = {
     {"a full output is an error", a_full_output_is_an_error},
     {"show writes a grid once", show_writes_a_grid_once},
     {"verify finds one flipped bit", verify_finds_one_flipped_bit},
+    {"a report without plots is an error with a table", a_report_without_plots_is_an_error_with_a_table},
     {"doctor speaks JSON", doctor_speaks_json},
     {"a signal stops at a commit", a_signal_stops_at_a_commit},
 };
