@@ -217,7 +217,8 @@ rt_status rt_run_key(rt_run *r, const char *const *sections, int n_sections, con
     rt_sha256 *h = NULL;
     const rt_config *c = r->c;
     RT_TRY(rt_run_datasets(r));
-    RT_TRY(rt_config_canonical(c, sections, n_sections, &text));
+    static const char *const none[1];
+    RT_TRY(rt_config_canonical(c, sections ? sections : none, n_sections, &text)); /* which reads NULL as all of them */
     RT_TRY(rt_sha256_create(&h));
     rt_sha256_update(h, text, strlen(text));
     /* The data's identity instead of their path: a run that was moved is still current. */
