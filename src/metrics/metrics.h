@@ -104,16 +104,16 @@ typedef struct rt_nearest {
 rt_status rt_nearest_measure(rt_points real, rt_points set, int64_t tile, rt_nearest *out);
 
 /* --- kernel two-sample distances ----------------------------------------------------------------------------------- */
-typedef enum rt_kernel {
+typedef enum rt_mmd_kernel {
     RT_KERNEL_RBF,   /* exp(-|x-y|^2 / (2 sigma2)) */
     RT_KERNEL_CUBIC, /* (x.y / d + 1)^3, the kernel of KID */
     RT_KERNEL_ENERGY /* -|x-y|: the biased value is the energy distance */
-} rt_kernel;
+} rt_mmd_kernel;
 typedef struct rt_mmd {
     double biased, unbiased; /* squared; unbiased is NaN when a side has one row */
     double mean_xx, mean_yy, mean_xy;
 } rt_mmd;
-rt_status rt_mmd_measure(rt_points real, rt_points set, rt_kernel kernel, double sigma2, int64_t tile, rt_mmd *out);
+rt_status rt_mmd_measure(rt_points real, rt_points set, rt_mmd_kernel kernel, double sigma2, int64_t tile, rt_mmd *out);
 /* Median squared distance over 10^4 seeded pairs of different rows. RT_ERR_ARG when n < 2, RT_ERR_NUMERIC when it is 0. */
 rt_status rt_rbf_sigma2(rt_points real, uint64_t seed, double *sigma2);
 
@@ -124,7 +124,7 @@ typedef enum rt_frechet_form {
     RT_FRECHET_LOW_RANK /* m x m: eigenvalues of Yc S1 Yc' / (m-1) */
 } rt_frechet_form;
 /* Covariances with n - 1, no ridge. RT_ERR_ARG when a side has one row. */
-rt_status rt_frechet(rt_points real, rt_points set, rt_frechet_form form, int64_t tile, double *out);
+rt_status rt_frechet(rt_points real, rt_points set, rt_frechet_form form, double *out);
 
 /* --- diversity ----------------------------------------------------------------------------------------------------- */
 typedef struct rt_vendi {
