@@ -61,7 +61,7 @@ rt_status rt_hash_file(const char *path, char hex[RT_HASH_HEX], uint64_t *size)
     enum { BLOCK = 1 << 20 };
     char *buf = NULL;
     uint64_t total = 0;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* NONBLOCK: a FIFO must not hang us */
     if (fd < 0) return RT_RAISE_ERRNO("%s", path);
     RT_ALLOC(buf, BLOCK, "hash block");
     RT_TRY(rt_sha256_create(&h));

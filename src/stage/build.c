@@ -16,10 +16,14 @@ typedef struct shared {
     double *el2n;
 } shared;
 
+/* Exactly what a set depends on, and nothing of the grid around it: another ipc, method or seed must not build it again. */
 static rt_status set_key(rt_run *r, const rt_method *m, const rt_set_name *s, char key[RT_HASH_HEX])
 {
     rt_status st = RT_OK;
     const char *sections[8], *extra[8 + 64];
+    const char *const given[] = {r->c->set.init_images, r->c->set.network_weights, r->c->set.batch_order};
+    enum { N_GIVEN = sizeof given / sizeof *given };
+    char given_hash[N_GIVEN][RT_HASH_HEX] = {{0}};
     int n_sections = 0, n_extra = 0;
     static const char sep[] = "needs";
     rt_teacher_info info[64];
@@ -29,7 +33,10 @@ static rt_status set_key(rt_run *r, const rt_method *m, const rt_set_name *s, ch
     } else {
         sections[n_sections++] = m->name; /* a method's own section carries its name */
         sections[n_sections++] = "network";
-        sections[n_sections++] = "set";
+        for (int i = 0; i < N_GIVEN; i++) { /* files that replace draws count by their bytes */
+            if (*given[i]) RT_TRY(rt_hash_file(given[i], given_hash[i], NULL));
+            extra[n_extra++] = given_hash[i];
+        }
     }
     if (m->needs) {
         int runs = (m->needs & RT_NEEDS_EL2N) && r->c->teach.runs < 64 ? (int)r->c->teach.runs : 1;

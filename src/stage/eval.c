@@ -59,17 +59,22 @@ typedef struct cell {
     rt_protocol protocol;
     const char *student;
     int network;
+    int64_t n; /* images trained on */
     bool full;
 } cell;
 
+/* A cell depends on its own recipe, not on which other cells the config asks for. */
 static rt_status name_cell(rt_run *r, cell *c)
 {
     rt_status st = RT_OK;
-    char which[256];
-    const char *sections[] = {"eval", "network", "dsa"};
-    snprintf(which, sizeof which, "%s %s %d", rt_protocol_name(c->protocol), c->student, c->network);
+    char which[128], recipe_text[RT_RECIPE_TEXT];
+    rt_recipe recipe;
+    snprintf(which, sizeof which, "%s %d", c->student, c->network);
     RT_TRY(rt_run_datasets(r));
-    RT_TRY(rt_run_key(r, sections, 3, (const char *const[]){c->content, which, rt_dataset_hash(r->test_set)}, 3, c->key));
+    rt_run_eval_recipe(r->c, c->protocol, c->n, rt_dataset_classes(r->train_set)->n, c->full, &recipe);
+    rt_run_recipe_text(&recipe, recipe_text);
+    RT_TRY(rt_run_key(r, (const char *const[]){"network"}, 1,
+                      (const char *const[]){c->content, which, recipe_text, rt_dataset_hash(r->test_set)}, 4, c->key));
     RT_TRY(rt_run_path(r, c->path, "evals/%s/%s-%s-n%d", c->set, rt_protocol_name(c->protocol), c->student, c->network));
 out:
     return st;
@@ -150,7 +155,8 @@ static rt_status eval_networks(rt_run *r, const rt_stage_opts *o, bench_seat *se
     for (int32_t p = 0; p < r->c->eval.protocols.n; p++)
         for (int32_t s = 0; s < r->c->eval.students.n; s++)
             for (int k = 0; k < n_networks; k++) {
-                cell c = {.student = r->c->eval.students.v[s], .network = k, .full = full};
+                cell c = {.student = r->c->eval.students.v[s], .network = k, .full = full,
+                          .n = set ? set->n : rt_dataset_count(r->train_set)};
                 snprintf(c.set, sizeof c.set, "%s", name);
                 snprintf(c.content, sizeof c.content, "%s", content);
                 RT_TRY(rt_protocol_find(r->c->eval.protocols.v[p], &c.protocol));

@@ -17,6 +17,8 @@ bool rt_run_needs_teacher(const rt_run *r);
 /* How config keys become recipes and contexts: shared by the stages and by plan. */
 rt_status rt_run_teach_recipe(const rt_config *c, rt_recipe *out);
 void rt_run_eval_recipe(const rt_config *c, rt_protocol p, int64_t n, int32_t classes, bool full, rt_recipe *out);
+enum { RT_RECIPE_TEXT = 512 };
+void rt_run_recipe_text(const rt_recipe *r, char out[RT_RECIPE_TEXT]); /* all of it, for keys */
 rt_build_ctx rt_run_build_ctx(const rt_run *r, const rt_set_name *name); /* without back end, data, network, teacher, ledger */
 
 #endif
