@@ -36,9 +36,33 @@ content "$r" sets evals > "$work/want"
 rm -rf "$r/sets/dm-ipc2-s0" "$r/evals/kcenter-ipc2-s0"
 must 'bench makes what is missing' bench "$work/t.yaml"
 check 'with the same bytes' cmp <(content "$r" sets evals) "$work/want"
-must 'one more seed' bench "$work/t.yaml" --set eval.seeds=2
-check 'adds a student' test "$(ls -d "$r"/evals/dm-ipc2-s0/*/ | wc -l)" = 2
-check 'and constructs nothing' cmp <(content "$r" sets) <(grep ' sets/' "$work/want")
+
+# A grid grows in every direction without doing again what it has.
+grow() { # grow WHAT NEW_FOLDER ARGS...: bench with ARGS makes NEW_FOLDER and leaves the other artefacts but those named in $also
+    local what=$1 new=$2
+    shift 2
+    sleep 0.02
+    touch "$work/mark"
+    find "$r" -name manifest.json | sort > "$work/there"
+    must "$what" bench "$work/t.yaml" "$@"
+    check "$what: makes $new" test -f "$r/$new/manifest.json"
+    again=$(changed | grep -Fx -f "$work/there" | grep -vE "${also:-^$}" | head -1)
+    check "$what: but nothing again: $again" test -z "$again"
+}
+grow 'one more seed' evals/dm-ipc2-s0/p1_classic-convnet-n1 --set eval.seeds=2
+grow 'one more protocol' evals/dm-ipc2-s0/p1_plain-convnet-n0 --set eval.seeds=2 --set eval.protocols=p1_classic,p1_plain --set eval.epochs_plain=3
+grow 'one more student' evals/dm-ipc2-s0/p1_classic-mlp-n0 --set eval.seeds=2 --set eval.students=convnet,mlp
+grow 'one more size' evals/dm-ipc1-s0/p1_classic-convnet-n0 --set eval.seeds=2 --set set.ipc=1,2
+also='el2n|/measures/' grow 'one more teacher' teacher/net1 --set eval.seeds=2 --set teach.runs=2 # EL2N averages over them
+must 'back to the first grid' bench "$work/t.yaml" --set eval.seeds=2
+
+# Draws can be given as files, and such a file counts by its bytes: DM from given images without an iteration is those images.
+given=("$work/t.yaml" --set run.dir="$work/given" --set methods.names=dm --set dm.iterations=0 --set set.init_images="$work/init.safetensors")
+for s in random herding; do
+    cp "$r/sets/$s-ipc2-s0/set.safetensors" "$work/init.safetensors"
+    must "DM from the images of $s" build "${given[@]}"
+    check "is the images of $s" diff -r "$r/sets/$s-ipc2-s0/images" "$work/given/sets/dm-ipc2-s0/images"
+done
 
 # --- the report ------------------------------------------------------------------------------------------------------------------
 for s in random herding kcenter el2n dm; do check "the page shows $s" grep -qi "$s" "$page"; done
@@ -54,7 +78,8 @@ check "it names no address: $loads" test -z "$loads"
 links=$(grep -oE 'href="[^"#][^"]*"' "$page" | sed 's/^href="//; s/"$//' | sort -u)
 for l in $links; do check "its link leads somewhere: $l" test -f "$r/report/$l"; done
 check 'exports parse' "$parse" "$r"/report/*.csv "$r"/report/*.jsonl
-check 'one row a student' test "$(grep -c '"set_id":"dm-ipc2-s0"' <(tr -d ' ' < "$r/report/evals.jsonl"))" = 2
+check 'one row a student' test "$(grep -c '"set_id":"dm-ipc2-s0"' <(tr -d ' ' < "$r/report/evals.jsonl"))" = \
+    "$(ls -d "$r"/evals/dm-ipc2-s0/*/ | wc -l)"
 rm -rf "$r/report"
 must 'report of a run folder' report "$r"
 check 'makes the page again' test -s "$page"

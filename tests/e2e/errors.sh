@@ -112,6 +112,9 @@ e='"dtype":"F32","shape":[1],"data_offsets":[0,4]'
 
 : > "$work/bad.safetensors"; meet 'empty file' 'too few'
 printf 'abc' > "$work/bad.safetensors"; meet 'three bytes' 'too few'
+rm "$work/bad.safetensors"; mkfifo "$work/bad.safetensors"
+refused 65 'not a regular file' 'a FIFO as initial images' build "$work/t.yaml" --set methods.names=dm --set set.init_images="$work/bad.safetensors"
+rm "$work/bad.safetensors"
 st 'length beyond the file' 'header of' "$(one F32 [1] [0,4])" 4 1000
 st 'length beyond the cap' 'at most 100000000' "$(one F32 [1] [0,4])" 4 100000001
 st 'length cuts the object' 'bad.safetensors' "$(one F32 [1] [0,4])" 4 -1
