@@ -4,7 +4,7 @@
 
 #include "artefact/artefact.h"
 #include "base/log.h"
-#include "scratch.h"
+#include "support/suite.h"
 
 static double get(const json_t *o, const char *key)
 {
