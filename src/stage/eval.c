@@ -189,12 +189,6 @@ out:
     return st;
 }
 
-static const char *base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash && slash[1] ? slash + 1 : path;
-}
-
 rt_status rt_run_eval(rt_run *r, const rt_stage_opts *o)
 {
     rt_status st = RT_OK;
@@ -203,7 +197,7 @@ rt_status rt_run_eval(rt_run *r, const rt_stage_opts *o)
     char path[PATH_MAX];
     RT_TRY(rt_run_datasets(r));
     for (int i = 0; i < o->n_paths; i++)
-        RT_TRYF(eval_folder(r, o, &seat, o->paths[i], base_name(o->paths[i]), (int)r->c->eval.seeds), "%s", o->paths[i]);
+        RT_TRYF(eval_folder(r, o, &seat, o->paths[i], rt_base_name(o->paths[i]), (int)r->c->eval.seeds), "%s", o->paths[i]);
     for (int i = 0; o->n_paths == 0 && rt_run_set_name(r, i, &name); i++) {
         RT_TRY(rt_run_path(r, path, "sets/%s", name.text));
         if (!rt_fs_is_dir(path)) {

@@ -59,6 +59,12 @@ void rt_run_close(rt_run *r)
     memset(r, 0, sizeof *r);
 }
 
+const char *rt_base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash && slash[1] ? slash + 1 : path;
+}
+
 int rt_run_threads(const rt_run *r) { return (int)r->c->backend.threads; }
 
 rt_status rt_run_backend(rt_run *r, rt_backend **out)

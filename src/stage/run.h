@@ -36,6 +36,8 @@ rt_status rt_run_train(rt_run *r, const rt_images **out);
 rt_status rt_run_test(rt_run *r, const rt_images **out);
 int rt_run_threads(const rt_run *r);
 
+const char *rt_base_name(const char *path);         /* the last part of a path; borrowed */
+
 /* The network named arch for this run's images; convnet and mlp take depth, width and norm from the config. */
 rt_status rt_run_net(rt_run *r, const char *arch, rt_model_desc *out);
 
