@@ -55,6 +55,7 @@ void rt_ledger_begin(rt_ledger *l)
     l->wall_start = rt_now();
     l->cpu_start = cpu_now();
     l->running = true;
+    rt_peak_rss_reset();
 }
 
 rt_cost_entry *rt_ledger_entry(rt_ledger *l) { return &l->e; }

@@ -74,5 +74,20 @@ void rt_free(void *p) { free(p); }
 size_t rt_peak_rss_bytes(void)
 {
     struct rusage u;
-    return getrusage(RUSAGE_SELF, &u) ? 0 : (size_t)u.ru_maxrss * 1024;
+    char line[128];
+    size_t kib = 0;
+    FILE *f = fopen("/proc/self/status", "re"); /* VmHWM honours the reset, ru_maxrss does not */
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "VmHWM: %zu kB", &kib) == 1) break;
+    if (f) fclose(f);
+    if (!kib && !getrusage(RUSAGE_SELF, &u)) kib = (size_t)u.ru_maxrss;
+    return kib * 1024;
+}
+
+void rt_peak_rss_reset(void)
+{
+    FILE *f = fopen("/proc/self/clear_refs", "we");
+    if (!f) return;
+    fputs("5", f);
+    fclose(f);
 }

@@ -20,6 +20,7 @@ void rt_free(void *p);                      /* accepts NULL */
 /* Fault injection: the n-th allocation from now fails (n >= 1), and all later ones too when persistent; 0 disarms. */
 void rt_alloc_fail_at(uint64_t n, int persistent);
 uint64_t rt_alloc_count(void);              /* allocations so far */
-size_t rt_peak_rss_bytes(void);             /* process high-water mark, for the ledger */
+size_t rt_peak_rss_bytes(void);             /* resident high-water mark since the start or the last reset */
+void rt_peak_rss_reset(void);               /* so that each stage shows its own peak; without /proc nothing happens */
 
 #endif
