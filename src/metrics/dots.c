@@ -1,9 +1,9 @@
 /* Dot products of all pairs of rows, in tiles: the one hot loop of the metrics.
  *
  * A block of columns is packed by all threads into panels of 16 rows; then every thread packs chunks of 64 rows into
- * panels of 8 and multiplies. Each product is a chain of multiply-adds over the features, cut every 256 features where the
- * partial sum is added to the total; nothing about the tiling enters that order, so a product is a function of its two rows
- * alone: blocked equals unblocked bit for bit, a.b equals b.a, and a row's distance to a copy of itself is exactly 0.
+ * panels of 8 and multiplies. Each product is a chain of multiply-adds over the features, cut every 256 features where
+ * the partial sum is added to the total; nothing about the tiling enters that order, so a product is a function of its
+ * two rows alone: blocked equals unblocked bit for bit, a.b equals b.a, and a row is exactly at distance 0 from a copy.
  *
  * float64 throughout rather than float32 tiles with a second look at close pairs: half the speed at most, and every
  * comparison of a distance with a radius is right to 1e-15 without a case distinction.
@@ -41,7 +41,8 @@ typedef void (*micro_fn)(const double *a, const double *b, int64_t kc, double *c
         }
 
 #define MICRO(name, attribute, rows, vecs)                                                                             \
-    attribute static void name##_part(const double *a, const double *b, int64_t kc, double *c, int64_t ldc, bool first) \
+    attribute static void name##_part(const double *a, const double *b, int64_t kc, double *c, int64_t ldc,            \
+                                      bool first)                                                                      \
     {                                                                                                                  \
         MICRO_BODY(rows, vecs)                                                                                         \
     }                                                                                                                  \

@@ -5,8 +5,8 @@
  * The last trace is the sum of square roots of the eigenvalues of S1 S2, which are those of the symmetric
  *   dense     S1^1/2 S2 S1^1/2               (d x d)
  *   low rank  Yc S1 Yc' / (m - 1)            (m x m, Yc the centred rows of the set)
- * and equal, so m < d needs no ridge. Eigenvalues below (order) eps (largest) are round-off of zeros, whose square roots
- * would add up to 1e-8 of the largest each: they are dropped. */
+ * and equal, so m < d needs no ridge. Eigenvalues below (order) eps (largest) are round-off of zeros, whose square
+ * roots would add up to 1e-8 of the largest each: they are dropped. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -179,7 +179,8 @@ static rt_status low_rank_of_rows(rt_points real, rt_points set, double *out)
         RT_TRY(rt_product(&rows, &rows, true, g));
     }
     RT_TRY(roots_of(g, m, 1 / ((double)(n - 1) * (double)(m - 1)), &roots));
-    *out = assemble(x.mean, y.mean, real.d, sum(x.norm2, n) / (double)(n - 1), sum(y.norm2, m) / (double)(m - 1), roots);
+    const double trace_x = sum(x.norm2, n) / (double)(n - 1), trace_y = sum(y.norm2, m) / (double)(m - 1);
+    *out = assemble(x.mean, y.mean, real.d, trace_x, trace_y, roots);
 out:
     rt_side_close(&x);
     rt_side_close(&y);

@@ -19,7 +19,7 @@ typedef struct rt_visit {
     void *ctx;
 } rt_visit;
 
-/* Every pair (i, j) of rows of a and b; upper: only pairs with j >= i are promised. tile: columns per block, 0 chooses. */
+/* Every pair (i, j) of rows of a and b; upper: only pairs with j >= i are promised. tile: columns per block or 0. */
 rt_status rt_dots(const rt_mat *a, const rt_mat *b, int64_t tile, bool upper, const rt_visit *visit, int n_visit);
 rt_status rt_norms(const rt_mat *a, double *norm2); /* a_i . a_i in the same order of summation */
 rt_status rt_product(const rt_mat *a, const rt_mat *b, bool add, double *out); /* out [+]= a b', n_a x n_b */
@@ -30,7 +30,7 @@ rt_status rt_points_check(const char *what, rt_points p); /* shape, then finiten
 rt_status rt_points_pair_check(rt_points real, rt_points set);
 void rt_points_mean(rt_points p, double *mean);
 
-/* Ascending eigenvalues of the symmetric a (n x n, destroyed); with vectors, row j of a becomes the j-th eigenvector. */
+/* Ascending eigenvalues of the symmetric a (n x n, destroyed); with vectors, row j of a becomes the j-th of them. */
 rt_status rt_eigen(double *a, int64_t n, double *w, bool vectors);
 
 /* Rows centred on a given mean, with their norms: one side of every two-sample measure. */
@@ -51,7 +51,7 @@ static inline double rt_dist2(double na, double nb, double dot)
 typedef struct rt_kernel_sums {
     const rt_mat *a, *b;
     double gamma;               /* 1 / (2 sigma2); 0: no RBF sums */
-    double *pa, *pb;            /* a_i . mean and b_j . mean + |mean|^2 (owned): undo the centring for the cubic kernel */
+    double *pa, *pb;            /* a_i . mean, b_j . mean + |mean|^2 (owned): undo the centring for the cubic kernel */
     double *rbf, *cubic, *dist; /* n_a sums over all columns (owned) */
 } rt_kernel_sums;
 rt_status rt_kernel_sums_open(const rt_mat *a, const rt_mat *b, double sigma2, rt_kernel_sums *s);
@@ -126,7 +126,7 @@ struct rt_metric_ref {
     rt_moments moments; /* of all images; mean NULL when undefined */
 };
 
-/* Row numbers sorted by class: class c holds row[start[c]] .. row[start[c + 1]), ascending. Both owned by the caller. */
+/* Row numbers sorted by class: class c holds row[start[c]] .. row[start[c + 1]), ascending. The caller owns both. */
 rt_status rt_rows_by_class(const int32_t *label, int64_t n, int32_t n_classes, int64_t **row, int64_t **start);
 bool rt_points_zero_row(rt_points p); /* some row is all zeros: cosines are undefined */
 

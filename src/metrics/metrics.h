@@ -1,9 +1,9 @@
 /* What a condensed set covers: a set's features measured against those of the real training images.
  *
- * Two layers. The single measures (rt_prdc_measure, rt_mmd_measure, rt_frechet, rt_vendi ...) take two matrices of feature
- * rows and return numbers; tests and experiments use them. The stage uses the panel:
+ * Two layers. The single measures (rt_prdc_measure, rt_mmd_measure, rt_frechet ...) take two matrices of feature rows
+ * and return numbers; tests and experiments use them. The stage uses the panel:
  *
- *     rt_metric_ref *ref;                       // once per (data set, extractor): all that depends on real images alone
+ *     rt_metric_ref *ref;                       // once per (data set, extractor): what depends on real images alone
  *     rt_metric_ref_create(feat, label, n, d, n_classes, &(rt_metric_opts){.k = k, .n_k = 2}, &ref);
  *     rt_metric_rows rows = {0};
  *     rt_metrics_of_set(ref, set_feat, set_label, m, &rows);      // per set: N M D + M^2 D work
@@ -12,12 +12,12 @@
  *     rt_metric_ref_destroy(ref);
  *
  * Rules
- *   - Features are float32 rows; all arithmetic is float64. Distances are |x|^2 + |y|^2 - 2 x.y of features centred on the
- *     real mean, with every dot product (norms included) summed in one fixed order: the distance of equal rows is exactly 0,
- *     d(x,y) == d(y,x), and no result depends on the tile size or the number of threads.
+ *   - Features are float32 rows; all arithmetic is float64. Distances are |x|^2 + |y|^2 - 2 x.y of features centred on
+ *     the real mean, with every dot product (norms included) summed in one fixed order: the distance of equal rows is
+ *     exactly 0, d(x,y) == d(y,x), and no result depends on the tile size or the number of threads.
  *   - Pairs are visited in tiles; nothing of size N x N is ever held.
- *   - A measure that is undefined (k >= n, covariance of one point) is RT_ERR_ARG in the single measures and an absent row
- *     in the panel, never a silent value. A row with NaN or infinity is RT_ERR_NUMERIC and the message names it.
+ *   - A measure that is undefined (k >= n, covariance of one point) is RT_ERR_ARG in the single measures and an absent
+ *     row in the panel, never a silent value. A row with NaN or infinity is RT_ERR_NUMERIC and the message names it.
  *   - Out-parameters are untouched on failure. SIGTERM ends a long pass with RT_ERR_CANCELLED.
  *
  * Not here: feature extraction (teacher/), accuracy of students (eval/), cost (artefact/ledger). */
@@ -36,7 +36,7 @@ typedef struct rt_points {
     const int64_t *idx; /* n row numbers, or NULL for 0..n-1 */
 } rt_points;
 
-/* --- the panel ----------------------------------------------------------------------------------------------------- */
+/* --- the panel --------------------------------------------------------------------------------------------------- */
 typedef struct rt_metric_opts {
     const int64_t *k;      /* neighbourhood sizes of precision, recall, density, coverage; each >= 1 */
     int n_k;
@@ -48,8 +48,8 @@ typedef struct rt_metric_opts {
 enum { RT_METRIC_POOLED = 10000 };
 
 typedef struct rt_metric_ref rt_metric_ref;
-/* feat: n x d, borrowed until destroy. label: n classes in [0, n_classes), copied. RT_ERR_CONFIG when a class has no more
- * than max(k) images. Cost: n_c^2 d per class and max_pooled^2 d. */
+/* feat: n x d, borrowed until destroy. label: n classes in [0, n_classes), copied. RT_ERR_CONFIG when a class has no
+ * more than max(k) images. Cost: n_c^2 d per class and max_pooled^2 d. */
 rt_status rt_metric_ref_create(const float *feat, const int32_t *label, int64_t n, int64_t d, int32_t n_classes,
                                const rt_metric_opts *o, rt_metric_ref **out);
 void rt_metric_ref_destroy(rt_metric_ref *ref);
@@ -61,14 +61,14 @@ int64_t rt_metric_ref_rows(const rt_metric_ref *ref, int32_t class_index); /* ro
  *               mmd_rbf (biased, squared) kid (unbiased) energy frechet
  *               vendi vendi_2 vendi_inf mean_cosine trace_ratio effective_rank participation
  *   class -1    balance_entropy balance_min balance_max; coverage_class_mean coverage_class_min (with k)
- * class_index -1 is the pooled value, except for the diversity row (vendi ... participation), where it is the mean over the
- * classes that have the value: diversity within a class is the question, and pooled Vendi is capped by d. */
+ * class_index -1 is the pooled value, except for the diversity row (vendi ... participation), where it is the mean over
+ * the classes that have the value: diversity within a class is the question, and pooled Vendi is capped by d. */
 typedef struct rt_metric_row {
     const char *name;
     int64_t k;                 /* 0 where it plays no part */
     int64_t class_index;       /* -1: see above */
     double value;
-    double random_expectation; /* exact expectation for a uniform random subset of the same size, or NaN */
+    double random_expectation; /* for a uniform random subset of the same size (panel.c), or NaN where none is known */
 } rt_metric_row;
 
 typedef struct rt_metric_rows {
@@ -81,7 +81,7 @@ void rt_metric_rows_fini(rt_metric_rows *rows); /* accepts {0} */
 rt_status rt_metrics_of_set(const rt_metric_ref *ref, const float *feat, const int32_t *label, int64_t n,
                             rt_metric_rows *rows);
 
-/* --- precision, recall, density, coverage -------------------------------------------------------------------------- */
+/* --- precision, recall, density, coverage ------------------------------------------------------------------------ */
 /* Distance of every row to its k-th nearest other row. r: n_k x n. RT_ERR_ARG when some k >= n. */
 rt_status rt_knn_radii(rt_points x, const int64_t *k, int n_k, int64_t tile, double *r);
 
@@ -92,21 +92,21 @@ typedef struct rt_prdc {
 rt_status rt_prdc_measure(rt_points real, rt_points set, int64_t k, int64_t tile, rt_prdc *out);
 /* Of a uniform random m-subset of n points without ties: 1 - C(n-k,m) / C(n,m). NaN unless 1 <= k < n, 0 <= m <= n. */
 double rt_coverage_expected(int64_t n, int64_t m, int64_t k);
-/* The same when coverage is counted over a uniform sample of n_ref of the n points: the k-th neighbour in the sample is the
- * p-th of all with negative hypergeometric probability. Equals the above for n_ref == n. */
+/* The same when coverage is counted over a uniform sample of n_ref of the n points: the k-th neighbour in the sample is
+ * the p-th of all with negative hypergeometric probability. Equals the above for n_ref == n. */
 double rt_coverage_expected_sampled(int64_t n, int64_t n_ref, int64_t m, int64_t k);
 
-/* --- distance from real images to the set -------------------------------------------------------------------------- */
+/* --- distance from real images to the set ------------------------------------------------------------------------ */
 typedef struct rt_nearest {
     double mean, mean_square, max, p50, p90, p99; /* percentiles by linear interpolation between order statistics */
     double rest; /* mean over the rows with a distance above 0, those not in the set; 0 when there is none */
 } rt_nearest;
 rt_status rt_nearest_measure(rt_points real, rt_points set, int64_t tile, rt_nearest *out);
 
-/* --- kernel two-sample distances ----------------------------------------------------------------------------------- */
+/* --- kernel two-sample distances --------------------------------------------------------------------------------- */
 typedef enum rt_mmd_kernel {
     RT_KERNEL_RBF,   /* exp(-|x-y|^2 / (2 sigma2)) */
-    RT_KERNEL_CUBIC, /* (x.y / d + 1)^3, the kernel of KID */
+    RT_KERNEL_CUBIC, /* (x.y / d + 1)^3, the kernel of KID; here over all pairs, not averaged over subsets */
     RT_KERNEL_ENERGY /* -|x-y|: the biased value is the energy distance */
 } rt_mmd_kernel;
 typedef struct rt_mmd {
@@ -114,10 +114,10 @@ typedef struct rt_mmd {
     double mean_xx, mean_yy, mean_xy;
 } rt_mmd;
 rt_status rt_mmd_measure(rt_points real, rt_points set, rt_mmd_kernel kernel, double sigma2, int64_t tile, rt_mmd *out);
-/* Median squared distance over 10^4 seeded pairs of different rows. RT_ERR_ARG when n < 2, RT_ERR_NUMERIC when it is 0. */
+/* Median squared distance over 10^4 seeded pairs of different rows. RT_ERR_ARG when n < 2, RT_ERR_NUMERIC at 0. */
 rt_status rt_rbf_sigma2(rt_points real, uint64_t seed, double *sigma2);
 
-/* --- Frechet distance ---------------------------------------------------------------------------------------------- */
+/* --- Frechet distance -------------------------------------------------------------------------------------------- */
 typedef enum rt_frechet_form {
     RT_FRECHET_AUTO,    /* low rank when set.n < d */
     RT_FRECHET_DENSE,   /* d x d: eigenvalues of S1^1/2 S2 S1^1/2 */
@@ -126,7 +126,7 @@ typedef enum rt_frechet_form {
 /* Covariances with n - 1, no ridge. RT_ERR_ARG when a side has one row. */
 rt_status rt_frechet(rt_points real, rt_points set, rt_frechet_form form, double *out);
 
-/* --- diversity ----------------------------------------------------------------------------------------------------- */
+/* --- diversity --------------------------------------------------------------------------------------------------- */
 typedef struct rt_vendi {
     double q1, q2, qinf;
 } rt_vendi;
@@ -145,7 +145,7 @@ typedef struct rt_spread {
 rt_status rt_spread_measure(rt_points x, rt_spread *out);
 rt_status rt_mean_cosine(rt_points x, double *out); /* over pairs of different rows; RT_ERR_ARG when n < 2 */
 
-/* --- class balance ------------------------------------------------------------------------------------------------- */
+/* --- class balance ----------------------------------------------------------------------------------------------- */
 typedef struct rt_balance {
     int64_t min, max;
     double entropy; /* of the class shares over ln(classes); 1 for one class */

@@ -1,5 +1,5 @@
-/* Maximum mean discrepancy (Gretton et al., JMLR 2012) with RBF and cubic kernels, and the energy distance, which is the
- * same statistic for the kernel -|x - y| (Sejdinovic et al., Ann. Stat. 2013).
+/* Maximum mean discrepancy (Gretton et al., JMLR 2012) with RBF and cubic kernels, and the energy distance, which is
+ * the same statistic for the kernel -|x - y| (Sejdinovic et al., Ann. Stat. 2013).
  *
  * Sums run along rows, a row by one thread in column order, then over rows in order. */
 #include <math.h>

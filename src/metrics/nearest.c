@@ -1,5 +1,5 @@
-/* Distances of real images to their nearest image of the set: the k-centre view of coverage. The maximum is the covering
- * radius, a statistic of outliers; the mean is the one to lead with. */
+/* Distances of real images to their nearest image of the set: the k-centre view of coverage. The maximum is the
+ * covering radius, a statistic of outliers; the mean is the one to lead with. */
 #include <math.h>
 #include <stdlib.h>
 

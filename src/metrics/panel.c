@@ -1,13 +1,16 @@
 /* The panel: every measure of one set against a prepared reference, per class and pooled, as rows.
  *
- * A group (a class, or all together) costs two passes over pairs: set x set for radii and kernel means, real x set for all
- * the rest. What is undefined for a group is no row. Expectations of a uniform random subset of the same size are exact
- * (exchangeability), also where the reference is itself a sample of the real images:
+ * A group (a class, or all together) costs two passes over pairs: set x set for radii and kernel means, real x set for
+ * all the rest. What is undefined for a group is no row. Expectations of a uniform random subset of the same size are
+ * exact (exchangeability), also where the reference is itself a sample of the real images:
  *   coverage   rt_coverage_expected_sampled
  *   density    1: the mean size of an open ball among all N images is k N / n_ref
  *   precision  1, when the reference is all images (each lies in its own ball)
  *   biased     (kd - ko) (1/n_ref + 1/m - 2/N), kd and ko the kernel's mean on and off the diagonal
- *   unbiased   -(kd - ko) 2/N: two samples share an image with probability 1/N */
+ *   unbiased   -(kd - ko) 2/N: two samples share an image with probability 1/N
+ *   mean cosine, trace ratio   those of all images of the class, and 1
+ * where kd and ko of a sampled reference are themselves estimates, and the pooled reference counts as a uniform sample
+ * of all images (max_reference takes equally from unequal classes: then it is not quite). */
 #include <math.h>
 #include <string.h>
 

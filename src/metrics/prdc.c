@@ -1,9 +1,9 @@
 /* Precision, recall (Kynkaanniemi et al., NeurIPS 2019), density, coverage (Naeem et al., ICML 2020), and what a random
  * subset is expected to cover.
  *
- * A ball is open (strict <) and reaches to the k-th nearest *other* row of its own set, so the ball of a real image holds
- * exactly k real images when there are no ties: itself and the k - 1 nearest. Distances are compared as squares. With k + 1
- * copies of an image the radius is 0 and nothing is inside. */
+ * A ball is open (strict <) and reaches to the k-th nearest *other* row of its own set, so the ball of a real image
+ * holds exactly k real images when there are no ties: itself and the k - 1 nearest. Distances are compared as squares.
+ * With k + 1 copies of an image the radius is 0 and nothing is inside. */
 #include <math.h>
 
 #include "base/alloc.h"
@@ -193,9 +193,9 @@ double rt_coverage_expected_sampled(int64_t n, int64_t n_ref, int64_t m, int64_t
 {
     if (n_ref == n) return rt_coverage_expected(n, m, k);
     if (k < 1 || k >= n_ref || n_ref > n || m < 0 || m > n) return NAN;
-    /* Around a reference point the other n - 1 points in order of distance; n_ref - 1 of them are references, and the k-th
-     * of these comes p-th: P(p) = C(p-1, k-1) C(n-1-p, n_ref-1-k) / C(n-1, n_ref-1). The open ball then holds p points,
-     * itself included. Both factors go from p to p + 1 by a ratio; the first P by its logarithm, for it may be tiny. */
+    /* Around a reference point the other n - 1 points in order of distance; n_ref - 1 of them are references, and the
+     * k-th of these comes p-th: P(p) = C(p-1, k-1) C(n-1-p, n_ref-1-k) / C(n-1, n_ref-1). The open ball then holds p
+     * points, itself included. Both factors go from p to p + 1 by a ratio; P by its logarithm, for it may be tiny. */
     const double others = (double)(n - 1), refs = (double)(n_ref - 1), kk = (double)k;
     double log_p = 0, missed = miss(n, m, k), sum = 0;
     for (int64_t i = 0; i < k; i++) log_p += log((refs - (double)i) / (others - (double)i));

@@ -1,6 +1,6 @@
-/* Vendi score (Friedman and Dieng, TMLR 2023; orders q: Pasarkar and Dieng 2024): the effective number of distinct rows,
- * the exponential of the Renyi entropy of the eigenvalues of K/n. Cosine kernel; K (n x n) and the dual Z'Z (d x d) have
- * the same non-zero spectrum, so the smaller one is solved. */
+/* Vendi score (Friedman and Dieng, TMLR 2023; orders q: Pasarkar and Dieng 2024): the effective number of distinct
+ * rows, the exponential of the Renyi entropy of the eigenvalues of K/n. Cosine kernel; K (n x n) and the dual Z'Z
+ * (d x d) have the same non-zero spectrum, so the smaller one is solved. */
 #include <math.h>
 
 #include "base/alloc.h"
@@ -63,7 +63,8 @@ rt_status rt_vendi_measure(rt_points x, rt_vendi_form form, rt_vendi *out)
     RT_TRY(rt_norms(&m, inv));
     for (int64_t i = 0; i < n; i++) {
         if (!(inv[i] > 0)) {
-            st = RT_RAISE(RT_ERR_NUMERIC, "feature row %lld is zero: it has no cosine", (long long)(x.idx ? x.idx[i] : i));
+            const int64_t row = x.idx ? x.idx[i] : i;
+            st = RT_RAISE(RT_ERR_NUMERIC, "feature row %lld is zero: it has no cosine", (long long)row);
             goto out;
         }
         inv[i] = 1 / sqrt(inv[i]);

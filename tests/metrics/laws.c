@@ -106,31 +106,40 @@ START_TEST(distances_are_right)
 }
 END_TEST
 
-/* Expectations of a uniform subset; 3 standard errors over 200 subsets. */
+/* Expectations of a uniform subset of a class; 3 standard errors over 200 subsets. */
 START_TEST(random_subsets_obey_the_law)
 {
-    enum { N = 1300, M = 10, K = 5, TRIES = 200 };
-    float *x = gaussian(N, 8, 5);
-    int64_t *order = malloc(N * sizeof *order);
+    enum { N = 1300, M = 10, TRIES = 200 };
+    static const int64_t k = 5;
+    static int32_t label[N];
+    static int64_t order[N];
+    float *x = gaussian(N, 8, 5), y[M * 8];
     double mean[2] = {0}, square[2] = {0};
-    const double want[2] = {rt_coverage_expected(N, M, K), 1};
+    const double want[2] = {rt_coverage_expected(N, M, k), 1};
+    rt_metric_ref *ref;
+    rt_ok(rt_metric_ref_create(x, label, N, 8, 1, &(rt_metric_opts){.k = &k, .n_k = 1}, &ref));
     for (int t = 0; t < TRIES; t++) {
         rt_rng r = rt_rng_at(9, RT_RNG_TEST, 1, (uint32_t)t);
-        rt_prdc v;
+        rt_metric_rows rows = {0};
         for (int i = 0; i < N; i++) order[i] = i;
         rt_rng_shuffle(&r, order, N);
-        rt_ok(rt_prdc_measure((rt_points){x, N, 8, NULL}, (rt_points){x, M, 8, order}, K, 0, &v));
-        ck_assert(v.precision == 1);
-        const double got[2] = {v.coverage, v.density};
+        for (int i = 0; i < M; i++) memcpy(y + i * 8, x + order[i] * 8, 8 * sizeof *y);
+        rt_ok(rt_metrics_of_set(ref, y, label, M, &rows));
+        ck_assert_str_eq(rows.row[0].name, "coverage");
+        ck_assert_str_eq(rows.row[1].name, "precision");
+        ck_assert_str_eq(rows.row[3].name, "density");
+        ck_assert(rows.row[1].value == 1 && rows.row[0].random_expectation == want[0]);
+        const double got[2] = {rows.row[0].value, rows.row[3].value};
         for (int i = 0; i < 2; i++) mean[i] += got[i] / TRIES, square[i] += got[i] * got[i] / TRIES;
+        rt_metric_rows_fini(&rows);
     }
     for (int i = 0; i < 2; i++) {
         const double error = sqrt((square[i] - mean[i] * mean[i]) / TRIES);
         ck_assert_msg(error > 0 && error < 0.05 * want[i], "standard error %g", error);
         rt_assert_near(mean[i], want[i], 3 * error, 0);
     }
+    rt_metric_ref_destroy(ref);
     free(x);
-    free(order);
 }
 END_TEST
 

@@ -223,7 +223,7 @@ START_TEST(refusals)
     o.n_k = 1;
     rt_fails(rt_metric_ref_create(x, label, N, D, CLASSES, &o, &ref), RT_ERR_CONFIG);
     ck_assert_msg(strstr(rt_error_what(), "class 0") != NULL, "%s", rt_error_what());
-    rt_fails(rt_metric_ref_create(x, label, N, D, CLASSES + 1, &opts, &ref), RT_ERR_CONFIG); /* a class without images */
+    rt_fails(rt_metric_ref_create(x, label, N, D, CLASSES + 1, &opts, &ref), RT_ERR_CONFIG); /* an empty class */
     rt_fails(rt_metric_ref_create(x, label, N, D, CLASSES - 1, &opts, &ref), RT_ERR_ARG);
     x[7 * D + 2] = NAN;
     rt_fails(rt_metric_ref_create(x, label, N, D, CLASSES, &opts, &ref), RT_ERR_NUMERIC);
