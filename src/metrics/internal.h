@@ -92,7 +92,7 @@ void rt_cross_close(rt_cross *s);
 void rt_cross_visit(void *ctx, int64_t i, int64_t j0, int64_t m, const double *dot);
 void rt_cross_prdc(const rt_cross *s, int at, int64_t k, rt_prdc *out); /* recall NaN where there is no radius */
 
-rt_status rt_nearest_of(const double *min2, int64_t n, rt_nearest *out);
+rt_status rt_nearest_of(const rt_cross *s, rt_nearest *out);
 
 /* Moments of the real side of a Frechet distance, kept over many sets. */
 typedef struct rt_moments {

@@ -99,7 +99,7 @@ double rt_coverage_expected_sampled(int64_t n, int64_t n_ref, int64_t m, int64_t
 /* --- distance from real images to the set ------------------------------------------------------------------------ */
 typedef struct rt_nearest {
     double mean, mean_square, max, p50, p90, p99; /* percentiles by linear interpolation between order statistics */
-    double rest; /* mean over the rows with a distance above 0, those not in the set; 0 when there is none */
+    double rest; /* mean over the rows that are not in the set (see nearest.c); 0 when all are */
 } rt_nearest;
 rt_status rt_nearest_measure(rt_points real, rt_points set, int64_t tile, rt_nearest *out);
 

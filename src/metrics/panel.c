@@ -63,7 +63,7 @@ static rt_status put_nearest(const rt_cross *c, int64_t class_index, rt_metric_r
 {
     rt_status st = RT_OK;
     rt_nearest v;
-    RT_TRY(rt_nearest_of(c->min2, c->real->p.n, &v));
+    RT_TRY(rt_nearest_of(c, &v));
     RT_TRY(put(rows, "delta_mean", 0, class_index, v.mean, NAN));
     RT_TRY(put(rows, "delta_max", 0, class_index, v.max, NAN));
     RT_TRY(put(rows, "delta_p50", 0, class_index, v.p50, NAN));

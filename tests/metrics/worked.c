@@ -115,6 +115,8 @@ START_TEST(nearest_on_a_line)
     rt_assert_near(v.mean_square, 4, TIGHT, 0);
     rt_assert_near(v.p50, 1, TIGHT, 0);
     rt_assert_near(v.p90, 1 + 0.4 * 4, TIGHT, 0); /* sorted 0 0 0 1 1 1 5: place 5.4 */
+    rt_ok(rt_nearest_measure(POINTS(1, 0, 1, 2, 6, 7, 12, 20), POINTS(1, 1.00001f, 7, 20), 0, &v));
+    rt_assert_near(v.rest, 2, 1e-5, 0); /* 1 is still in the set, up to round-off of its features */
 }
 END_TEST
 
