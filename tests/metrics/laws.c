@@ -57,12 +57,12 @@ static void measure_all(rt_points x, rt_points y, int64_t tile, figures *f)
     rt_ok(rt_spread_measure(y, &f->spread));
 }
 
-/* Bit for bit; 700 features need three pieces of the sum. */
+/* Bit for bit; 270 features are summed in two pieces. */
 START_TEST(tiles_and_threads_do_not_matter)
 {
     static const int64_t tile[] = {1, 7, 64, 131, 1000};
-    float *x = gaussian(131, 700, 2), *y = gaussian(37, 700, 3);
-    const rt_points px = {x, 131, 700, NULL}, py = {y, 37, 700, NULL};
+    float *x = gaussian(131, 270, 2), *y = gaussian(37, 270, 3);
+    const rt_points px = {x, 131, 270, NULL}, py = {y, 37, 270, NULL};
     static figures want, got;
     omp_set_num_threads(1);
     measure_all(px, py, 0, &want);
