@@ -16,7 +16,8 @@ rt_status rt_draw_real(const rt_images *train, int32_t ipc, uint64_t seed, int64
         if (n < ipc) {
             st = RT_RAISE(RT_ERR_CONFIG, "class %d (%s) has %lld training images, %d per class are asked for", c,
                           train->classes.name[c], (long long)n, ipc);
-            rt_error_fix(st, "set set.ipc to at most %lld", (long long)n);
+            if (n) rt_error_fix(st, "set set.ipc to at most %lld", (long long)n);
+            else rt_error_fix(st, "add images of that class, or take it off the class list");
             goto out;
         }
         int64_t *picked = idx + (int64_t)c * ipc;

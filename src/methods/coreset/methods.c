@@ -23,7 +23,8 @@ static rt_status select_per_class(const rt_build_ctx *ctx, rt_select_fn *select,
         if (size < ctx->ipc) {
             st = RT_RAISE(RT_ERR_CONFIG, "class %d (%s) has %lld training images, %d per class are asked for", c,
                           tr->classes.name[c], (long long)size, ctx->ipc);
-            rt_error_fix(st, "set set.ipc to at most %lld", (long long)size);
+            if (size) rt_error_fix(st, "set set.ipc to at most %lld", (long long)size);
+            else rt_error_fix(st, "add images of that class, or take it off the class list");
             goto out;
         }
     }

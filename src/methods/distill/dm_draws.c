@@ -1,5 +1,6 @@
 /* Everything DM draws: by counter, or from the files that replace draws (set.init_images, set.network_weights,
  * set.batch_order), so that any single step can be compared with another framework. */
+#include <math.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -69,6 +70,12 @@ rt_status rt_dm_initial_images(rt_dm *d)
             goto out;
         }
         RT_TRY(rt_st_to_f32(t, d->images, d->n * d->px));
+        for (int64_t i = 0; i < d->n * d->px; i++)
+            if (!isfinite(d->images[i])) {
+                st = RT_RAISE(RT_ERR_FORMAT, "%s: image %lld holds a value that is not finite", ctx->files.init_images,
+                              (long long)(i / d->px));
+                goto out;
+            }
     } else if (ctx->dm.init_noise) {
         for (int64_t i = 0; i < d->n; i++) {
             rt_rng r = rt_rng_at(ctx->seed, RT_RNG_SELECT, (uint64_t)i, 1);
