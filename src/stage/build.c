@@ -159,6 +159,7 @@ rt_status rt_run_build(rt_run *r, const rt_stage_opts *o)
     shared s = {0};
     rt_set_name name;
     char path[PATH_MAX], key[RT_HASH_HEX];
+    bool skip;
     RT_TRY(rt_run_path(r, path, "sets"));
     RT_TRY(rt_fs_mkdirs(path));
     RT_TRY(rt_run_datasets(r));
@@ -167,7 +168,8 @@ rt_status rt_run_build(rt_run *r, const rt_stage_opts *o)
         RT_TRY(rt_method_find(name.method, &m));
         RT_TRYF(set_key(r, m, &name, key), "set %s", name.text);
         RT_TRY(rt_run_path(r, path, "sets/%s", name.text));
-        if (!o->force && rt_artefact_is_current(path, "set", key)) continue;
+        RT_TRY(rt_run_skip(path, "set", key, o->force, &skip));
+        if (skip) continue;
         RT_TRYF(build_one(r, m, &name, path, key, &s), "set %s", name.text);
     }
 out:

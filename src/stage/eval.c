@@ -55,7 +55,7 @@ out:
 }
 
 typedef struct cell {
-    char set[128], content[RT_HASH_HEX], path[PATH_MAX], key[RT_HASH_HEX];
+    char set[RT_RESULTS_NAME], content[RT_HASH_HEX], path[PATH_MAX], key[RT_HASH_HEX];
     rt_protocol protocol;
     const char *student;
     int network;
@@ -150,6 +150,7 @@ static rt_status eval_networks(rt_run *r, const rt_stage_opts *o, bench_seat *se
 {
     rt_status st = RT_OK;
     char dir[PATH_MAX];
+    bool skip;
     RT_TRY(rt_run_path(r, dir, "evals/%s", name));
     RT_TRY(rt_fs_mkdirs(dir));
     for (int32_t p = 0; p < r->c->eval.protocols.n; p++)
@@ -161,20 +162,22 @@ static rt_status eval_networks(rt_run *r, const rt_stage_opts *o, bench_seat *se
                 snprintf(c.content, sizeof c.content, "%s", content);
                 RT_TRY(rt_protocol_find(r->c->eval.protocols.v[p], &c.protocol));
                 RT_TRY(name_cell(r, &c));
-                if (!o->force && rt_artefact_is_current(c.path, "eval", c.key)) continue;
+                RT_TRY(rt_run_skip(c.path, "eval", c.key, o->force, &skip));
+                if (skip) continue;
                 RT_TRYF(eval_cell(r, &c, seat, set), "%s, %s, %s", name, r->c->eval.protocols.v[p], c.student);
             }
 out:
     return st;
 }
 
-/* Reads a set, checks that it belongs to this run's classes and size, and evaluates it. */
-static rt_status eval_folder(rt_run *r, const rt_stage_opts *o, bench_seat *seat, const char *path, const char *name, int networks)
+/* Reads a set, checks that it is what was committed and belongs to this run's classes and size, and evaluates it. */
+static rt_status eval_folder(rt_run *r, const rt_stage_opts *o, bench_seat *seat, const char *path, int networks)
 {
     rt_status st = RT_OK;
     rt_set set = {0};
     json_t *m = NULL;
-    RT_TRY(rt_set_read(path, false, &set, &m));
+    char name[RT_RESULTS_NAME];
+    RT_TRY(rt_set_read(path, true, &set, &m));
     RT_TRY(rt_classes_check(&set.classes, path, rt_dataset_classes(r->test_set), "the evaluation split"));
     if (set.h != r->c->data.size || set.w != r->c->data.size) {
         st = RT_RAISE(RT_ERR_FORMAT, "%s holds %dx%d images, data.size is %lld", path, set.h, set.w, (long long)r->c->data.size);
@@ -182,6 +185,7 @@ static rt_status eval_folder(rt_run *r, const rt_stage_opts *o, bench_seat *seat
         goto out;
     }
     const char *content = json_string_value(json_object_get(m, "content_hash"));
+    RT_TRY(rt_run_results_name(r, path, content ? content : "", name));
     RT_TRY(eval_networks(r, o, seat, name, content ? content : "", &set, networks, false));
 out:
     rt_set_fini(&set);
@@ -197,7 +201,7 @@ rt_status rt_run_eval(rt_run *r, const rt_stage_opts *o)
     char path[PATH_MAX];
     RT_TRY(rt_run_datasets(r));
     for (int i = 0; i < o->n_paths; i++)
-        RT_TRYF(eval_folder(r, o, &seat, o->paths[i], rt_base_name(o->paths[i]), (int)r->c->eval.seeds), "%s", o->paths[i]);
+        RT_TRYF(eval_folder(r, o, &seat, o->paths[i], (int)r->c->eval.seeds), "%s", o->paths[i]);
     for (int i = 0; o->n_paths == 0 && rt_run_set_name(r, i, &name); i++) {
         RT_TRY(rt_run_path(r, path, "sets/%s", name.text));
         if (!rt_fs_is_dir(path)) {
@@ -205,7 +209,7 @@ rt_status rt_run_eval(rt_run *r, const rt_stage_opts *o)
             rt_error_fix(st, "run `retort build` with this config first");
             goto out;
         }
-        RT_TRYF(eval_folder(r, o, &seat, path, name.text, rt_run_networks(r, &name)), "set %s", name.text);
+        RT_TRYF(eval_folder(r, o, &seat, path, rt_run_networks(r, &name)), "set %s", name.text);
     }
     if (r->c->eval.full_data && o->n_paths == 0)
         RT_TRYF(eval_networks(r, o, &seat, "full", rt_dataset_hash(r->train_set), NULL, 1, true), "full data");

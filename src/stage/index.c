@@ -52,13 +52,15 @@ rt_status rt_run_index(rt_run *r, const rt_stage_opts *o)
 {
     rt_status st = RT_OK;
     char path[PATH_MAX], key[RT_HASH_HEX];
+    bool skip;
     RT_TRY(rt_run_path(r, path, "dataset"));
     RT_TRY(rt_run_datasets(r));
     RT_TRY(rt_run_key(r, NULL, 0, (const char *const[]){rt_dataset_hash(r->test_set)}, 1, key));
     const rt_classes *c = rt_dataset_classes(r->train_set);
     rt_log_line(RT_LOG_INFO, "data: %lld training and %lld evaluation images, %d classes (list %.12s)",
                 (long long)rt_dataset_count(r->train_set), (long long)rt_dataset_count(r->test_set), c->n, c->hash);
-    if (!o->force && rt_artefact_is_current(path, "dataset", key)) goto out;
+    RT_TRY(rt_run_skip(path, "dataset", key, o->force, &skip));
+    if (skip) goto out;
     RT_TRY(write_index(r, path, key));
 out:
     return st == RT_OK ? st : rt_error_frame(st, __FILE__, __LINE__, "index");

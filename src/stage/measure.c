@@ -95,7 +95,7 @@ out:
     return st;
 }
 
-static rt_status measure_set(rt_run *r, const rt_stage_opts *o, const char *set_path, const char *name, yardstick *y)
+static rt_status measure_set(rt_run *r, const rt_stage_opts *o, const char *set_path, yardstick *y)
 {
     rt_status st = RT_OK;
     rt_set set = {0};
@@ -104,14 +104,17 @@ static rt_status measure_set(rt_run *r, const rt_stage_opts *o, const char *set_
     rt_ledger *ledger = NULL;
     json_t *m = NULL;
     float *f = NULL;
-    char path[PATH_MAX], key[RT_HASH_HEX];
-    RT_TRY(rt_set_read(set_path, false, &set, &m));
+    char path[PATH_MAX], key[RT_HASH_HEX], name[RT_RESULTS_NAME];
+    bool skip;
+    RT_TRY(rt_set_read(set_path, true, &set, &m));
     RT_TRY(rt_classes_check(&set.classes, set_path, rt_dataset_classes(r->train_set), "the training split"));
     const char *content = json_string_value(json_object_get(m, "content_hash"));
     RT_TRY(rt_run_key(r, (const char *const[]){"metrics"}, 1, (const char *const[]){content ? content : "", y->info.content_hash},
                       2, key));
+    RT_TRY(rt_run_results_name(r, set_path, content ? content : "", name));
     RT_TRY(rt_run_path(r, path, "measures/%s", name));
-    if (!o->force && rt_artefact_is_current(path, "measure", key)) goto out;
+    RT_TRY(rt_run_skip(path, "measure", key, o->force, &skip));
+    if (skip) goto out;
     RT_TRY(yardstick_open(r, y));
     RT_TRY(rt_ledger_create(&ledger));
     rt_ledger_begin(ledger);
@@ -142,10 +145,10 @@ rt_status rt_run_measure(rt_run *r, const rt_stage_opts *o)
     RT_TRY(rt_fs_mkdirs(path));
     RT_TRY(rt_run_datasets(r));
     RT_TRY(rt_run_teacher_info(r, y.teacher, &y.info));
-    for (int i = 0; i < o->n_paths; i++) RT_TRYF(measure_set(r, o, o->paths[i], rt_base_name(o->paths[i]), &y), "%s", o->paths[i]);
+    for (int i = 0; i < o->n_paths; i++) RT_TRYF(measure_set(r, o, o->paths[i], &y), "%s", o->paths[i]);
     for (int i = 0; o->n_paths == 0 && rt_run_set_name(r, i, &name); i++) {
         RT_TRY(rt_run_path(r, path, "sets/%s", name.text));
-        RT_TRYF(measure_set(r, o, path, name.text, &y), "set %s", name.text);
+        RT_TRYF(measure_set(r, o, path, &y), "set %s", name.text);
     }
 out:
     yardstick_fini(&y);

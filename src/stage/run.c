@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -59,10 +60,37 @@ void rt_run_close(rt_run *r)
     memset(r, 0, sizeof *r);
 }
 
-const char *rt_base_name(const char *path)
+rt_status rt_run_results_name(const rt_run *r, const char *set_path, const char *content, char out[RT_RESULTS_NAME])
 {
-    const char *slash = strrchr(path, '/');
-    return slash && slash[1] ? slash + 1 : path;
+    rt_status st = RT_OK;
+    char real[PATH_MAX], own[PATH_MAX], real_own[PATH_MAX];
+    if (!realpath(set_path, real)) return RT_RAISE_ERRNO("%s", set_path);
+    const char *base = strrchr(real, '/') + 1;
+    RT_TRY(rt_run_path(r, own, "sets/%s", base));
+    bool ours = realpath(own, real_own) && !strcmp(real, real_own);
+    int n = snprintf(out, RT_RESULTS_NAME, ours ? "%s" : "%s-%.8s", base, content);
+    if (n < 0 || n >= RT_RESULTS_NAME) st = RT_RAISE(RT_ERR_ARG, "name of the set folder is too long: %s", real);
+out:
+    return st;
+}
+
+rt_status rt_run_skip(const char *path, const char *kind, const char *key, bool force, bool *skip)
+{
+    rt_status st = RT_OK;
+    char ckpt[PATH_MAX], tmp[PATH_MAX], old[PATH_MAX];
+    rt_commit *sweep = NULL;
+    bool current = !force && rt_artefact_is_current(path, kind, key);
+    if (current) {
+        if (snprintf(ckpt, PATH_MAX, "%s.ckpt", path) >= PATH_MAX || snprintf(tmp, PATH_MAX, "%s.tmp", path) >= PATH_MAX ||
+            snprintf(old, PATH_MAX, "%s.old", path) >= PATH_MAX)
+            return RT_RAISE(RT_ERR_ARG, "path too long: %s", path);
+        if (rt_fs_exists(ckpt)) RT_TRY(rt_ckpt_clear(ckpt));
+        if (rt_fs_exists(tmp) || rt_fs_exists(old)) RT_TRY(rt_commit_begin(path, &sweep)); /* which sweeps both */
+    }
+    *skip = current;
+out:
+    rt_commit_abort(sweep);
+    return st;
 }
 
 int rt_run_threads(const rt_run *r) { return (int)r->c->backend.threads; }

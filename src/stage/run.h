@@ -36,7 +36,6 @@ rt_status rt_run_train(rt_run *r, const rt_images **out);
 rt_status rt_run_test(rt_run *r, const rt_images **out);
 int rt_run_threads(const rt_run *r);
 
-const char *rt_base_name(const char *path);         /* the last part of a path; borrowed */
 
 /* The network named arch for this run's images; convnet and mlp take depth, width and norm from the config. */
 rt_status rt_run_net(rt_run *r, const char *arch, rt_model_desc *out);
@@ -47,6 +46,10 @@ rt_status rt_run_key(rt_run *r, const char *const *sections, int n_sections, con
 /* Manifest every artefact of the run starts from: kind, inputs_hash, classes_hash, seed, config (resolved). Owned. */
 rt_status rt_run_manifest(rt_run *r, const char *kind, const char *inputs_hash, rt_ledger *cost, json_t **out);
 
+/* True in *skip when the artefact at path is there already and wanted (no force). What a process that was killed after
+ * its commit, or a later one that was killed before, left beside it is removed then: checkpoints, .tmp, .old. */
+rt_status rt_run_skip(const char *path, const char *kind, const char *key, bool force, bool *skip);
+
 /* --- names of the grid ----------------------------------------------------------------------------------------------- */
 typedef struct rt_set_name {
     const char *method;
@@ -56,6 +59,10 @@ typedef struct rt_set_name {
 } rt_set_name;
 /* The i-th set of the config's grid; false past the end. Deterministic methods have one construction. */
 bool rt_run_set_name(const rt_run *r, int i, rt_set_name *out);
+/* Under which name results of the set at set_path are kept: the folder's for a set of this run; for one of elsewhere with
+ * the head of its content hash, so that it cannot take the place of one of ours. */
+enum { RT_RESULTS_NAME = 128 };
+rt_status rt_run_results_name(const rt_run *r, const char *set_path, const char *content, char out[RT_RESULTS_NAME]);
 /* Students trained on that construction: eval.seeds for deterministic methods; stochastic ones share them between their
  * constructions (rounded up), so that every method is judged by the same number of networks. */
 int32_t rt_run_networks(const rt_run *r, const rt_set_name *s);

@@ -169,11 +169,13 @@ rt_status rt_run_teach(rt_run *r, const rt_stage_opts *o)
     rt_recipe recipe;
     rt_model_desc net;
     char path[PATH_MAX], key[RT_HASH_HEX];
+    bool skip;
     RT_TRY(rt_run_teach_recipe(r->c, &recipe));
     for (int k = 0; k < (int)r->c->teach.runs; k++) {
         RT_TRY(teacher_key(r, k, key));
         RT_TRY(rt_run_path(r, path, "teacher/net%d", k));
-        if (!o->force && rt_artefact_is_current(path, "teacher", key)) continue;
+        RT_TRY(rt_run_skip(path, "teacher", key, o->force, &skip));
+        if (skip) continue;
         if (!t) {
             RT_TRY(rt_run_path(r, path, "teacher"));
             RT_TRY(rt_fs_mkdirs(path));
