@@ -30,7 +30,7 @@ check "the second run takes $ms ms" test $ms -lt 10000
 must 'bench of the run folder' bench "$r"
 check 'nor does a run of the folder' test -z "$(changed)"
 must 'bench of all methods' bench "$work/t.yaml"
-check 'the grid is extended' test -d "$r/sets/dm-ipc2-s0" -a -d "$r/evals/dm-ipc2-s0"
+check 'the grid is extended' test -d "$r/sets/dm-ipc2-s0" -a -d "$r/evals/dm-ipc2-s0" -a -d "$r/measures/dm-ipc2-s0"
 check "what was done stays: $(changed | grep -E 'random|herding|teacher' | head -1)" test -z "$(changed | grep -E 'random|herding|teacher')"
 content "$r" sets evals > "$work/want"
 rm -rf "$r/sets/dm-ipc2-s0" "$r/evals/kcenter-ipc2-s0"

@@ -4,7 +4,7 @@
 # preloaded) makes file operations fail with ENOSPC from the k-th on; where a small tmpfs may be mounted it is filled for real too.
 . "$(dirname "$0")/lib.sh" "$1" "$2"
 shim=$3
-full=5 once=3 # modes of the shim
+full=5 once=3 die=1 # modes of the shim
 
 tiny "$work/t.yaml" "$work/base"
 # A checkpoint after every iteration, so that checkpoints are hit as well as commits.
@@ -61,17 +61,30 @@ trial() {
 }
 
 if ldd "$retort" 2> /dev/null | grep -q 'lib[at]san'; then skip 'preloaded faults: a sanitizer wants to come first'; else
+    declare -A operations
     for stage in build eval teach; do
         start $stage "$work/count_run"
         faulty 0 0 $stage "${t[@]}" --set run.dir="$work/count_run"
         [ $code = 0 ] || fail "$stage under the shim: exit $code"
         n=$(cat "$work/count")
+        operations[$stage]=$n
         [ "$n" -gt 20 ] || fail "$stage: only $n file operations"
         points=6
         [ $stage = build ] || points=3
         for ((i = 1; i <= points; i++)); do trial $stage $full $((1 + (n * 8 / 10) * (i - 1) / (points - 1))); done # the last ones only remove
         trial $stage $once $((n / 2))
         echo "$stage: $n file operations, $points of them on a full disk"
+    done
+    # The newest checkpoint of a killed run is damaged: an older one, or the beginning, serves.
+    for stage in build eval teach; do
+        start $stage "$work/trial"
+        faulty $die $((operations[$stage] * 6 / 10)) $stage "${t[@]}" --set run.dir="$work/trial"
+        newest=$(find "$work/trial" -path '*.ckpt/*' -name '*.safetensors' -printf '%T@ %p\n' | sort -n | tail -1 | cut -d' ' -f2-)
+        [ $code = 137 ] && [ -n "$newest" ] && pass || fail "$stage killed half way: exit $code, checkpoint '$newest'"
+        printf 'damage' | dd of="$newest" bs=1 seek=$(($(stat -c %s "$newest") / 2)) conv=notrunc status=none
+        must "$stage from a damaged checkpoint" $stage "${t[@]}" --set run.dir="$work/trial"
+        part=$(part_of $stage)
+        check "$stage from a damaged checkpoint: the same bytes" cmp <(content "$work/trial" "$part") "$work/want.$part"
     done
     # Replacing what is there: the old set stays whole until the new one is.
     for k in 30 60; do

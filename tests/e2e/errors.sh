@@ -85,6 +85,13 @@ if [ "$(id -u)" = 0 ]; then skip 'unwritable run folder (77): root may write eve
     refused 77 'readonly' 'unwritable run folder' index "$work/t.yaml" --set run.dir="$work/readonly/run"
 fi
 
+refused 79 'loss is' 'a learning rate that diverges' teach "$work/t.yaml" --set network.norm=none --set teach.lr=1000 --set teach.epochs=5
+refused 79 'matching loss is' 'a construction that diverges' build "$work/t.yaml" --set methods.names=dm --set network.norm=none --set dm.lr=100000
+refused 78 'images, 21 per class are asked for' 'more images than a class has' build "$work/t.yaml" --set methods.names=random --set set.ipc=21
+"$retort" help > /dev/full 2> "$work/err"
+code=$?
+[ $code = 74 ] && three_lines 74 && pass || fail "a full standard output: exit $code"
+
 # --- malformed safetensors -----------------------------------------------------------------------------------------------------
 # Written into $work/bad.safetensors, then met where users meet such files: as given initial images, network weights or batch
 # order of a construction, and by verify.
@@ -161,6 +168,9 @@ wrong init_images 'no tensor of that name' "$(one F32 [1] [0,4])" 4 "no tensor '
 wrong init_images 'wrong shape' '{"images":{"dtype":"F32","shape":[20,8,8,3],"data_offsets":[0,15360]}}' 15360 "'images' must be"
 wrong network_weights 'too few networks' '{"theta":{"dtype":"F32","shape":[1,4],"data_offsets":[0,16]}}' 16 "'theta' must be"
 wrong batch_order 'too few batches' '{"real":{"dtype":"I64","shape":[1,1,1],"data_offsets":[0,8]}}' 8 "'real' must be"
+h='{"images":{"dtype":"F32","shape":[20,16,16,3],"data_offsets":[0,61440]}}'
+{ u64 ${#h}; printf %s "$h"; zeros 61440 | tr '\0' '\377'; } > "$work/bad.safetensors"
+refused 65 'not finite' 'init_images: not numbers' build "$work/t.yaml" --set methods.names=dm --set set.init_images="$work/bad.safetensors"
 check 'a refused construction leaves no set' test -z "$(find "$work/run/sets" -mindepth 1 -name 'dm*' 2> /dev/null | head -1)"
 
 # --- artefacts ---------------------------------------------------------------------------------------------------------------------
@@ -189,6 +199,24 @@ refused 65 'manifest.json' 'show of a set with a broken manifest' show "$work/ba
 check 'a refused show writes nothing' test ! -e "$work/x.png"
 rm -rf "$work/bad"; cp -r "$good" "$work/bad"; rm "$work/bad/manifest.json"
 refused 66 'bad' 'a set without a manifest does not exist' eval "$work/t.yaml" "$work/bad"
+
+rm -rf "$work/bad"; cp -r "$good" "$work/bad"; flip "$work/bad/set.safetensors"
+refused 65 'SHA-256' 'evaluation of a set with a flipped bit' eval "$work/t.yaml" "$work/bad"
+head -c 4096 /dev/urandom > "$work/run/results.db"
+refused_at_once 65 'results.db' 'a report from a damaged results.db' report "$work/run"
+rm "$work/run/results.db"
+
+# Sets of elsewhere: their results stay inside the run folder, apart from those of the run's own set of that name.
+must 'the own set' eval "$work/t.yaml" --set methods.names=random
+own=$(content "$work/run" evals)
+must 'another of the same name' build "$work/t.yaml" --set methods.names=random --set seed=99 --set run.dir="$work/else"
+find "$work/else" -type f | sort > "$work/before"
+(cd "$work/run" && "$retort" eval "$work/t.yaml" ../else/sets/random-ipc2-s0/ > "$work/out" 2> "$work/err")
+code=$?
+check 'is evaluated' test $code = 0
+check 'without touching the own one' cmp <(content "$work/run" evals/random-ipc2-s0) - <<< "$own"
+check 'inside the run folder' test "$(find "$work/run/evals" -mindepth 2 -maxdepth 2 -type d | wc -l)" = 2
+check 'and only there' cmp <(find "$work/else" -type f | sort) "$work/before"
 
 # --- two class orders --------------------------------------------------------------------------------------------------------------
 cp -r "$data" "$work/other"

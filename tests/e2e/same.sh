@@ -7,7 +7,7 @@ tiny "$work/t.yaml" "$work/a"
 g=("$work/t.yaml" --set methods.set_seeds=2 --set set.ipc=1,3)
 must 'the grid' bench "${g[@]}"
 must 'the grid in another folder' bench "${g[@]}" --set run.dir="$work/b"
-for part in dataset teacher sets evals; do
+for part in dataset teacher sets evals measures; do
     content "$work/a" $part > "$work/want"
     content "$work/b" $part | diff "$work/want" - > "$work/diff" && pass || { fail "$part differs between two runs"; head -6 "$work/diff"; }
     check "$part holds something" test -s "$work/want"
