@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# kill.sh RETORT N: kills a construction and an evaluation with SIGKILL at N random moments each, resumes, and compares every
+# kill.sh RETORT N: kills a construction, an evaluation and a teacher's training with SIGKILL at N random moments each, resumes, and compares every
 # byte (except run.json: clocks and host) with an undisturbed run. Also: SIGTERM commits and exits 75.
 set -u
 retort=$1 n=$2
@@ -13,6 +13,7 @@ name: kill
 seed: 5
 data: {kind: demo, size: 16, mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}
 network: {arch: convnet, depth: 2, width: 32}
+teach: {epochs: 3, batch: 64, runs: 1, el2n_epoch: 1}
 set: {ipc: [2]}
 methods: {names: [dm], set_seeds: 1}
 dm: {iterations: 150, batch_real: 32}
@@ -28,16 +29,18 @@ content() { (cd "$1" && find . -type f ! -name run.json -print0 | sort -z | xarg
 cp -r "$work/base" "$work/fresh"
 
 # undisturbed reference, with the time each stage takes
-for stage in build eval; do
+for stage in build eval teach; do
     begun=$(date +%s%N)
     "$retort" $stage "$work/k.yaml" > "$work/log" 2>&1 || { cat "$work/log"; fail "$stage"; }
     declare "took_$stage=$((($(date +%s%N) - begun) / 1000000))"
 done
 content "$work/base/sets" > "$work/want.build"
 content "$work/base/evals" > "$work/want.eval"
-echo "undisturbed: build ${took_build} ms, eval ${took_eval} ms"
+content "$work/base/teacher" > "$work/want.teach"
+echo "undisturbed: build ${took_build} ms, eval ${took_eval} ms, teach ${took_teach} ms"
+declare -A part=([build]=sets [eval]=evals [teach]=teacher)
 
-for stage in build eval; do
+for stage in build eval teach; do
     took=took_$stage
     killed=0
     for ((i = 0; i < n; i++)); do
@@ -52,8 +55,7 @@ for stage in build eval; do
         kill -9 $pid 2> /dev/null && killed=$((killed + 1))
         wait $pid 2> /dev/null
         "$retort" $stage "$work/k.yaml" --set run.dir="$run" > "$work/log" 2>&1 || { cat "$work/log"; fail "$stage after a kill at $ms ms"; }
-        part=sets; [ $stage = eval ] && part=evals
-        content "$run/$part" | diff - "$work/want.$stage" > "$work/diff" || { head "$work/diff"; fail "$stage killed at $ms ms: other bytes"; }
+        content "$run/${part[$stage]}" | diff - "$work/want.$stage" > "$work/diff" || { head "$work/diff"; fail "$stage killed at $ms ms: other bytes"; }
         [ -z "$(find "$run" -name '*.tmp' -o -name '*.old' -o -name '*.ckpt' | head -1)" ] || fail "$stage left work files behind"
     done
     echo "$stage: $n runs, $killed killed before they were done, all end with the bytes of an undisturbed run"
