@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# kill.sh RETORT N: kills a construction, an evaluation and a teacher's training with SIGKILL at N random moments each, resumes, and compares every
+# kill.sh RETORT N [STAGE...]: kills a construction, an evaluation and a teacher's training with SIGKILL at N random moments each, resumes, and compares every
 # byte (except run.json: clocks and host) with an undisturbed run. Also: SIGTERM commits and exits 75.
 set -u
 retort=$1 n=$2
+shift 2
+stages=${*:-build eval teach}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 RANDOM=20260612
@@ -40,7 +42,7 @@ content "$work/base/teacher" > "$work/want.teach"
 echo "undisturbed: build ${took_build} ms, eval ${took_eval} ms, teach ${took_teach} ms"
 declare -A part=([build]=sets [eval]=evals [teach]=teacher)
 
-for stage in build eval teach; do
+for stage in $stages; do
     took=took_$stage
     killed=0
     for ((i = 0; i < n; i++)); do
