@@ -22,21 +22,55 @@ static double fold(const double a[LANES])
     return (b[0] + b[1]) + (b[2] + b[3]);
 }
 
-WIDE static void dist2_range(const float *x, const double *inv, const double *w, int64_t d, int64_t n, double *out)
+static double sum_of_squares(const float *x, double s, const double *w, int64_t d)
 {
+    double a[LANES] = {0};
+    for (int64_t k = 0; k < d; k++) {
+        double t = (double)x[k] * s - w[k];
+        a[k % LANES] += t * t;
+    }
+    return fold(a);
+}
+
+/* Inner products of ROWS_AT_ONCE rows with w: enough independent sums to hide the latency of an addition. */
+enum { ROWS_AT_ONCE = 4 };
+typedef float f8 __attribute__((vector_size(32), aligned(4), may_alias));
+typedef double d8 __attribute__((vector_size(64)));
+typedef double d8u __attribute__((vector_size(64), aligned(8), may_alias));
+
+WIDE static void dots(const float *const x[ROWS_AT_ONCE], const double *w, int64_t d, double out[ROWS_AT_ONCE])
+{
+    d8 a[ROWS_AT_ONCE][2] = {{{0}}};
     int64_t body = d - d % LANES;
-    for (int64_t i = 0; i < n; i++, x += d) {
-        double a[LANES] = {0}, s = inv[i];
-        for (int64_t k = 0; k < body; k += LANES)
-            for (int l = 0; l < LANES; l++) {
-                double t = (double)x[k + l] * s - w[k + l];
-                a[l] += t * t;
-            }
-        for (int64_t k = body; k < d; k++) {
-            double t = (double)x[k] * s - w[k];
-            a[k - body] += t * t;
+    for (int64_t k = 0; k < body; k += LANES) {
+        d8 w0 = *(const d8u *)(w + k), w1 = *(const d8u *)(w + k + 8);
+        for (int r = 0; r < ROWS_AT_ONCE; r++) {
+            a[r][0] += __builtin_convertvector(*(const f8 *)(x[r] + k), d8) * w0;
+            a[r][1] += __builtin_convertvector(*(const f8 *)(x[r] + k + 8), d8) * w1;
         }
-        out[i] = fold(a);
+    }
+    for (int r = 0; r < ROWS_AT_ONCE; r++) {
+        double lane[LANES];
+        for (int l = 0; l < LANES; l++) lane[l] = a[r][l / 8][l % 8];
+        for (int64_t k = body; k < d; k++) lane[k - body] += (double)x[r][k] * w[k];
+        out[r] = fold(lane);
+    }
+}
+
+/* |x|^2 - 2 x.w + |w|^2 costs three fifths of the sum of squares. What it loses to cancellation is about 1e-15 of
+ * |x|^2 + |w|^2, so a result over 1e-5 of that has ten good digits, and a smaller one is computed again the long way. */
+static void dist2_range(const rt_rows *r, int64_t i0, int64_t n, const double *w, double w2, double *out)
+{
+    for (int64_t i = 0; i < n; i += ROWS_AT_ONCE) {
+        const float *x[ROWS_AT_ONCE];
+        double dot[ROWS_AT_ONCE];
+        for (int64_t k = 0; k < ROWS_AT_ONCE; k++) x[k] = r->x + (i0 + (i + k < n ? i + k : n - 1)) * r->d;
+        dots(x, w, r->d, dot);
+        for (int64_t k = 0; k < ROWS_AT_ONCE && i + k < n; k++) {
+            int64_t row = i0 + i + k;
+            double both = r->norm2[row] + w2, d2 = both - 2 * r->inv[row] * dot[k];
+            out[row] = d2 > 1e-5 * both ? d2 : sum_of_squares(x[k], r->inv[row], w, r->d);
+        }
     }
 }
 
@@ -44,10 +78,12 @@ void rt_rows_dist2(const rt_rows *r, const double *point, double *out)
 {
     enum { ROWS = 16 }; /* a task: enough to amortise the schedule, few enough to balance a class of a hundred */
     int64_t tasks = (r->n + ROWS - 1) / ROWS;
+    double w2 = 0;
+    for (int64_t k = 0; k < r->d; k++) w2 += point[k] * point[k];
 #pragma omp parallel for schedule(static) if (r->n * r->d > 65536)
     for (int64_t t = 0; t < tasks; t++) {
         int64_t i = t * ROWS, m = r->n - i < ROWS ? r->n - i : ROWS;
-        dist2_range(r->x + i * r->d, r->inv + i, point, r->d, m, out + i);
+        dist2_range(r, i, m, point, w2, out);
     }
 }
 
@@ -72,32 +108,32 @@ void rt_rows_mean(const rt_rows *r, double *mean)
 rt_status rt_rows_open(const float *feat, int64_t n, int64_t d, int64_t budget, bool raw, rt_rows *r)
 {
     rt_status st = RT_OK;
-    double *zero = NULL, *norm2 = NULL;
+    double *zero = NULL;
     *r = (rt_rows){.x = feat, .n = n, .d = d};
     if (n < 0 || n > UINT32_MAX || d < 1 || budget < 0 || n > INT64_MAX / d / (int64_t)sizeof *feat || (n && !feat))
         return RT_RAISE(RT_ERR_ARG, "selection of %lld from %lld x %lld features", (long long)budget, (long long)n,
                         (long long)d);
     if (n == 0) return RT_OK;
     RT_ALLOC(zero, (size_t)d * sizeof *zero, "a feature row");
-    RT_ALLOC(norm2, (size_t)n * sizeof *norm2, "feature norms");
+    RT_ALLOC(r->norm2, (size_t)n * sizeof *r->norm2, "feature norms");
     RT_ALLOC(r->inv, (size_t)n * sizeof *r->inv, "feature norms");
-    for (int64_t i = 0; i < n; i++) r->inv[i] = 1;
-    rt_rows_dist2(r, zero, norm2); /* squares of floats cannot overflow a double: not finite means a bad entry */
     for (int64_t i = 0; i < n; i++) {
-        if (!isfinite(norm2[i])) {
+        double q = sum_of_squares(feat + i * d, 1, zero, d);
+        if (!isfinite(q)) { /* squares of floats cannot overflow a double: an entry is bad */
             st = RT_RAISE(RT_ERR_NUMERIC, "feature row %lld of %lld holds NaN or infinity", (long long)i, (long long)n);
             goto out;
         }
-        if (!raw) r->inv[i] = norm2[i] > 0 ? 1 / sqrt(norm2[i]) : 0;
+        r->inv[i] = raw ? 1 : q > 0 ? 1 / sqrt(q) : 0;
+        r->norm2[i] = raw ? q : q > 0 ? 1 : 0;
     }
 out:
     rt_free(zero);
-    rt_free(norm2);
     return st;
 }
 
 void rt_rows_fini(rt_rows *r)
 {
     rt_free(r->inv);
-    r->inv = NULL;
+    rt_free(r->norm2);
+    r->inv = r->norm2 = NULL;
 }

@@ -1,9 +1,9 @@
 /* What the geometric selectors share: one class of feature rows, optionally read as if scaled to unit norm, and the only
  * two passes they need: the mean, and the distance of every row to one point.
  *
- * Distances are sums of squared differences in float64, not |x|^2 + |y|^2 - 2xy: nothing cancels, so duplicates are exactly
- * 0 and near-duplicates keep their digits. Each row is summed by one thread in a fixed lane order (16 interleaved partial
- * sums, whatever the width of the SIMD unit), so results do not depend on the thread count or the CPU. */
+ * Distances are float64 to at least ten digits, and those of duplicates are 0 to the rounding of the point: where the
+ * expanded square would cancel, the differences are summed (rows.c). Each row is summed by one thread in a fixed lane order
+ * (16 interleaved partial sums, whatever the width of the SIMD unit), so results do not depend on the thread count or CPU. */
 #ifndef RT_METHODS_CORESET_ROWS_H
 #define RT_METHODS_CORESET_ROWS_H
 
@@ -13,6 +13,7 @@ typedef struct rt_rows {
     const float *x; /* n x d, borrowed */
     int64_t n, d;
     double *inv;    /* n owned factors that rows are read with: 1 / norm, or 1 */
+    double *norm2;  /* n owned squared norms of the rows as read */
 } rt_rows;
 
 /* Checks shape and finiteness, and computes the factors. Release with rt_rows_fini, also after failure. */

@@ -204,6 +204,27 @@ START_TEST(agrees_with_naive)
 }
 END_TEST
 
+START_TEST(keeps_digits_far_from_the_origin)
+{
+    enum { N = 60, D = 37, B = 20 }; /* rows a few float spacings apart at 1000: the expanded square has no digit left */
+    float x[N * D];
+    rt_rng r = rt_rng_at(6, RT_RNG_TEST, 0, 0);
+    for (int i = 0; i < N * D; i++) x[i] = (float)(1000 + 1e-3 * rt_rng_normal(&r));
+    memcpy(x + 40 * D, x + 7 * D, sizeof(float) * D); /* and one duplicate */
+    int64_t got[N], want[B];
+    double gs[N], ws[B];
+    rt_ok(rt_select_herding(x, N, D, B, &raw, got, gs));
+    naive_herding(x, N, D, B, true, want, ws);
+    assert_order(got, want, B);
+    for (int t = 0; t < B; t++) rt_assert_near(gs[t], ws[t], 1e-12, 1e-9);
+    rt_ok(rt_select_kcenter(x, N, D, N, &raw, got, gs));
+    naive_kcenter(x, N, D, B, true, want, ws);
+    assert_order(got, want, B);
+    for (int t = 0; t < B; t++) rt_assert_near(gs[t], ws[t], 1e-12, 1e-9);
+    ck_assert(gs[N - 2] == 0 && got[N - 1] == 40); /* the copy adds nothing, so it comes last */
+}
+END_TEST
+
 static rt_select_fn *const geometric[] = {rt_select_herding, rt_select_kcenter};
 
 START_TEST(permutation_invariant)
@@ -374,6 +395,7 @@ static const rt_test tests[] = {
     {"EL2N bounds", el2n_is_bounded},
     {"score order and ties", score_ranks_and_breaks_ties_by_row},
     {"naive agreement", agrees_with_naive},
+    {"far from the origin", keeps_digits_far_from_the_origin},
     {"permutation invariance", permutation_invariant},
     {"prefix property", prefixes_are_selections},
     {"thread invariance", threads_do_not_matter},
