@@ -9,10 +9,12 @@ python=${PYTHON:-.venv/bin/python} shard=${SHARD:-$here/../../shared/data/imagen
 if "$python" -c 'import torch' 2> /dev/null; then
     "$here/run_step.sh" "$build" "$python" 5 256 2
     "$here/run_step.sh" "$build" "$python" 5 10 2
+    "$here/run_coreset.sh" "$build" "$python" 2
 else
-    echo "no PyTorch in $python: only our side of the training step" >&2
+    echo "no PyTorch in $python: only our side of the training step and the selectors" >&2
     "$build/bench/bench_step" 256 10 2
     "$build/bench/bench_step" 10 10 2
+    "$build/bench/bench_coreset" 1300 512 130 21 2
 fi
 if [ ! -e "$shard" ]; then
     echo "no shard at $shard: the loader is not measured" >&2
