@@ -154,7 +154,16 @@ START_TEST(bad_inputs)
     broken[5] = NAN;
     init.data = broken;
     rt_ok(rt_st_write(x.init, &init, 1, NULL, 0));
-    construct(&x, "cpu", NULL, &s, RT_ERR_NUMERIC);
+    construct(&x, "cpu", NULL, &s, RT_ERR_FORMAT); /* given images are input ... */
+    rt_st_tensor good = named(x.golden, "init", "images"), theta = named(x.golden, "theta", "theta");
+    rt_ok(rt_st_write(x.init, &good, 1, NULL, 0));
+    rt_free(broken);
+    broken = rt_malloc(theta.bytes);
+    memcpy(broken, theta.data, theta.bytes);
+    broken[0] = NAN; /* a weight of the first convolution: must not vanish in a ReLU */
+    theta.data = broken;
+    rt_ok(rt_st_write(x.theta, &theta, 1, NULL, 0));
+    construct(&x, "cpu", NULL, &s, RT_ERR_NUMERIC); /* ... and a loss that is not finite stops the run */
     rt_free(broken);
     ck_assert(s.px == NULL);
     tear_down(&x);
