@@ -69,8 +69,7 @@ run=$work/term
 cp -r "$work/fresh" "$run"
 "$retort" build "$work/k.yaml" --set run.dir="$run" --set run.checkpoint_seconds=1000 > "$work/log" 2>&1 &
 pid=$!
-ms=$((took_build / 2))
-sleep "$(printf '%d.%03d' $((ms / 1000)) $((ms % 1000)))"
+for ((i = 0; i < 1000; i++)); do grep -q '\] dm ' "$work/log" && break; sleep 0.02; done # the first iteration is done
 kill -TERM $pid
 wait $pid
 code=$?
