@@ -24,6 +24,39 @@ static int slot_of(rt_dsa_op op)
     return op == RT_DSA_COLOR ? 0 : op == RT_DSA_CUTOUT ? 2 : 1;
 }
 
+/* IDC's order of application: flip, color, one of the rest, cutout (matching.md 2.4, last part). */
+static void sort_idc(rt_dsa *d)
+{
+    static const int rank[RT_DSA_OPS] = {[RT_DSA_FLIP] = 0, [RT_DSA_COLOR] = 1, [RT_DSA_CROP] = 2,
+                                         [RT_DSA_SCALE] = 2, [RT_DSA_ROTATE] = 2, [RT_DSA_CUTOUT] = 3};
+    for (int32_t i = 1; i < d->n_ops; i++) /* stable: the rest keeps the order of the string */
+        for (int32_t k = i; k > 0 && rank[d->op[k]] < rank[d->op[k - 1]]; k--) {
+            rt_dsa_op t = d->op[k];
+            d->op[k] = d->op[k - 1];
+            d->op[k - 1] = t;
+        }
+}
+
+static int always_on(rt_dsa_op op)
+{
+    return op == RT_DSA_FLIP || op == RT_DSA_COLOR || op == RT_DSA_CUTOUT;
+}
+
+/* The op of the call that is drawn: one of all (S), one of those that are not always on (I); -1: none is drawn. */
+static int32_t choose(const rt_dsa *d, uint64_t seed, uint64_t step, uint32_t group)
+{
+    int32_t from[RT_DSA_OPS], n = 0;
+    for (int32_t i = 0; i < d->n_ops; i++)
+        if (d->mode == 'S' || (d->mode == 'I' && !always_on(d->op[i]))) from[n++] = i;
+    return n ? from[rt_below(rt_draw(seed, RT_RNG_DSA, step, group, 0).v[0], (uint32_t)n)] : -1;
+}
+
+/* Whether op k takes part in a call that drew `chosen`. */
+static int takes_part(const rt_dsa *d, int32_t k, int32_t chosen)
+{
+    return d->mode == 'M' || k == chosen || (d->mode == 'I' && always_on(d->op[k]));
+}
+
 /* Assigns stages for mode M: an op joins the current stage when its slot comes later than the stage's last one, or when
  * both are geometry and at most one of them is not a flip (a flip moves pixels without losing or mixing any). */
 static void assign_stages(rt_dsa *d)
@@ -48,7 +81,8 @@ rt_status rt_dsa_parse(const char *strategy, char mode, rt_dsa *out)
     rt_dsa d = {.mode = mode};
     unsigned seen = 0;
 
-    if (mode != 'S' && mode != 'M') return RT_RAISE(RT_ERR_CONFIG, "DSA mode '%c' is neither S nor M", mode);
+    if (mode != 'S' && mode != 'M' && mode != 'I')
+        return RT_RAISE(RT_ERR_CONFIG, "DSA mode '%c' is none of S, M and I", mode);
     const char *p = strcmp(strategy, "none") == 0 ? "" : strategy;
     while (*p) {
         size_t len = strcspn(p, "_");
@@ -65,6 +99,7 @@ rt_status rt_dsa_parse(const char *strategy, char mode, rt_dsa *out)
         d.op[d.n_ops++] = (rt_dsa_op)op;
         p += len + (p[len] == '_');
     }
+    if (mode == 'I') sort_idc(&d);
     assign_stages(&d);
     *out = d;
     return RT_OK;
@@ -158,10 +193,8 @@ static void compose(double a[6], const double b[6])
 void rt_dsa_draw(const rt_dsa *d, int32_t stage, int64_t h, int64_t w, uint64_t seed, uint64_t step, uint32_t group,
                  const uint32_t *sample, int64_t n, float *color, float *affine, float *box)
 {
-    int32_t chosen = -1;
+    int32_t chosen = choose(d, seed, step, group);
 
-    if (d->mode == 'S' && d->n_ops > 0)
-        chosen = (int32_t)rt_below(rt_draw(seed, RT_RNG_DSA, step, group, 0).v[0], (uint32_t)d->n_ops);
     for (int64_t i = 0; i < n; i++) {
         uint32_t key = d->siamese ? group : sample ? sample[i] : (uint32_t)i;
         double a[6] = {1, 0, 0, 0, 1, 0};
@@ -171,7 +204,7 @@ void rt_dsa_draw(const rt_dsa *d, int32_t stage, int64_t h, int64_t w, uint64_t 
         c[1] = c[2] = 1;
         b[0] = b[1] = b[2] = b[3] = 0;
         for (int32_t k = 0; k < d->n_ops; k++) {
-            if (d->stage[k] != stage || (d->mode == 'S' && k != chosen)) continue;
+            if (d->stage[k] != stage || !takes_part(d, k, chosen)) continue;
             rt_u32x4 r = words(seed, step, key, d->op[k]);
             if (d->op[k] == RT_DSA_COLOR) {
                 draw_color(r, c);

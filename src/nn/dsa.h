@@ -15,7 +15,10 @@
  * merged into one neighbouring crop, scale or rotation. Apply rt_dsa_stages(d) stages one after the other, each with
  * its own inputs.
  *
- * Draws: the op group of mode S comes from (seed, RT_RNG_DSA, step, group); parameters from the same key when siamese,
+ * Mode I is the policy of IDC and NCFM (matching.md 2.4): flip, then color, then one op drawn from crop, scale and rotate,
+ * then cutout; flip, color and cutout are always applied when the string names them. That is one stage.
+ *
+ * Draws: the op group of modes S and I comes from (seed, RT_RNG_DSA, step, group); parameters from the same key when siamese,
  * else from (seed, RT_RNG_DSA, step, sample[i]). Real and synthetic batches of a class draw with the same key, hence
  * alike. */
 #ifndef RT_NN_DSA_H
@@ -37,15 +40,15 @@ typedef enum rt_dsa_op {
 
 typedef struct rt_dsa {
     int32_t n_ops;             /* 0: identity */
-    rt_dsa_op op[RT_DSA_OPS];  /* in the order of the strategy string */
-    int32_t stage[RT_DSA_OPS]; /* mode M: stage of each op; mode S: 0 */
+    rt_dsa_op op[RT_DSA_OPS];  /* in the order of the strategy string; mode I: of application */
+    int32_t stage[RT_DSA_OPS]; /* mode M: stage of each op; else 0 */
     int32_t n_stages;          /* at least 1 */
-    char mode;                 /* 'S' or 'M' */
+    char mode;                 /* 'S', 'M' or 'I' */
     int32_t siamese;           /* all images of a call share one draw */
     int32_t align_corners;     /* grid convention of rotations on maps that are not square; else without effect */
 } rt_dsa;
 
-/* Op names joined by '_'; "" and "none" give the identity. mode 'S' or 'M'. RT_ERR_CONFIG names a bad or repeated op.
+/* Op names joined by '_'; "" and "none" give the identity. mode 'S', 'M' or 'I'. RT_ERR_CONFIG names a bad or repeated op.
  * siamese and align_corners start at 0. */
 rt_status rt_dsa_parse(const char *strategy, char mode, rt_dsa *out);
 int32_t rt_dsa_stages(const rt_dsa *d);

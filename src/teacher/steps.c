@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "nn/cutmix.h"
 #include "nn/dsa.h"
 
 static rt_val bound_input(rt_graph *g, const char *name, rt_tensor *t, rt_bind *in, int *n)
@@ -23,6 +24,8 @@ void rt_train_step_fini(rt_train_step *s)
     rt_tensor_destroy(s->color);
     rt_tensor_destroy(s->affine);
     rt_tensor_destroy(s->box);
+    rt_tensor_destroy(s->partner);
+    rt_tensor_destroy(s->patch);
     memset(s, 0, sizeof *s);
 }
 
@@ -49,6 +52,10 @@ static rt_status build_train_step(rt_trainer *t, int64_t batch, rt_train_step *s
         RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, batch, 3), &s->color));
         RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, batch, 6), &s->affine));
         RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, batch, 4), &s->box));
+        if (t->recipe.cutmix > 0) {
+            RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_I32, batch), &s->partner));
+            RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, batch, 4), &s->patch));
+        }
     }
     RT_TRY(rt_graph_create(&g));
     rt_val x = bound_input(g, "x", s->x, in, &n_in), q = bound_input(g, "q", s->q, in, &n_in);
@@ -63,6 +70,10 @@ static rt_status build_train_step(rt_trainer *t, int64_t batch, rt_train_step *s
         rt_val affine = bound_input(g, "dsa_affine", s->affine, in, &n_in);
         rt_val box = bound_input(g, "dsa_box", s->box, in, &n_in);
         x = rt_dsa_apply(g, x, color, affine, box);
+        if (s->partner) {
+            rt_val partner = bound_input(g, "cutmix_partner", s->partner, in, &n_in);
+            x = rt_cutmix_apply(g, x, partner, bound_input(g, "cutmix_box", s->patch, in, &n_in));
+        }
     }
     rt_forward f;
     RT_TRY(rt_model_forward(t->model, g, x, theta, buffers, 1, &f));

@@ -11,6 +11,7 @@ typedef struct rt_train_step {
     int64_t batch;
     rt_exec *exec;
     rt_tensor *x, *q, *color, *affine, *box; /* the DSA parameters exist for RT_AUGMENT_DSA only */
+    rt_tensor *partner, *patch;              /* CutMix after DSA: rows to paste from, boxes to paste into */
 } rt_train_step;
 
 typedef struct rt_infer_step {

@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "base/rng.h"
+#include "nn/cutmix.h"
 #include "nn/dsa.h"
 #include "teacher/steps.h"
 
@@ -83,7 +84,9 @@ int64_t rt_trainer_arena_bytes(const rt_trainer *t)
 /* Host staging of one run; sized for the largest batch. */
 typedef struct staging {
     float *x, *q, *color, *affine, *box, *patch;
-    int64_t *order;
+    float *mix_q, *mix_box;      /* CutMix after DSA */
+    int32_t *partner;
+    int64_t *order, *scratch;
 } staging;
 
 static void staging_fini(staging *s)
@@ -94,6 +97,10 @@ static void staging_fini(staging *s)
     rt_free(s->affine);
     rt_free(s->box);
     rt_free(s->patch);
+    rt_free(s->mix_q);
+    rt_free(s->mix_box);
+    rt_free(s->partner);
+    rt_free(s->scratch);
     rt_free(s->order);
 }
 
@@ -109,6 +116,12 @@ static rt_status staging_init(staging *s, const rt_trainer *t, int64_t batch, in
     RT_ALLOC(s->box, b * 4 * sizeof(float), "augmentation parameters");
     RT_ALLOC(s->order, (size_t)n * sizeof(int64_t), "epoch order");
     if (t->recipe.augment == RT_AUGMENT_RRC_CUTMIX) RT_ALLOC(s->patch, b * px * sizeof(float), "CutMix patches");
+    if (t->recipe.augment == RT_AUGMENT_DSA && t->recipe.cutmix > 0) {
+        RT_ALLOC(s->mix_q, b * (size_t)d->classes * sizeof(float), "CutMix labels");
+        RT_ALLOC(s->mix_box, b * 4 * sizeof(float), "CutMix boxes");
+        RT_ALLOC(s->partner, b * sizeof(int32_t), "CutMix partners");
+        RT_ALLOC(s->scratch, b * sizeof(int64_t), "CutMix partners");
+    }
 out:
     return st;
 }
@@ -169,6 +182,21 @@ out:
     return st;
 }
 
+/* CutMix of the augmented images: the pasting is in the graph, labels are mixed here. */
+static rt_status write_cutmix(const rt_trainer *t, rt_train_step *s, uint64_t seed, uint64_t step, staging *h)
+{
+    rt_status st = RT_OK;
+    const rt_model_desc *m = rt_model_desc_of(t->model);
+    size_t b = (size_t)s->batch, labels = b * (size_t)m->classes * sizeof(float);
+    float keep = rt_cutmix_draw(t->recipe.cutmix, m->size, seed, step, s->batch, 0, h->scratch, h->partner, h->mix_box);
+    rt_cutmix_labels(h->q, s->batch, 0, m->classes, h->partner, keep, h->mix_q);
+    RT_TRY(rt_tensor_write(s->partner, h->partner, b * sizeof(int32_t)));
+    RT_TRY(rt_tensor_write(s->patch, h->mix_box, b * 4 * sizeof(float)));
+    RT_TRY(rt_tensor_write(s->q, h->mix_q, labels));
+out:
+    return st;
+}
+
 static rt_status write_batch(rt_trainer *t, rt_train_step *s, const rt_train_data *d, const rt_dsa *dsa, const int64_t *idx,
                              uint64_t seed, uint64_t step, int threads, staging *h)
 {
@@ -193,6 +221,7 @@ static rt_status write_batch(rt_trainer *t, rt_train_step *s, const rt_train_dat
         RT_TRY(rt_tensor_write(s->color, h->color, b * 3 * sizeof(float)));
         RT_TRY(rt_tensor_write(s->affine, h->affine, b * 6 * sizeof(float)));
         RT_TRY(rt_tensor_write(s->box, h->box, b * 4 * sizeof(float)));
+        if (s->partner) RT_TRY(write_cutmix(t, s, seed, step, h));
     }
 out:
     return st;
@@ -387,7 +416,7 @@ rt_status rt_trainer_run(rt_trainer *t, const rt_train_data *d, const rt_train_r
     uint64_t order_seed = rt_seed_derive(run->seed, run->network);
     double last_commit = rt_now();
     if (r->augment == RT_AUGMENT_DSA) {
-        RT_TRY(rt_dsa_parse(r->dsa_strategy, 'S', &dsa));
+        RT_TRY(rt_dsa_parse(r->dsa_strategy, r->dsa_mode ? r->dsa_mode : 'S', &dsa));
         use_dsa = &dsa;
     }
     RT_TRY(staging_init(&h, t, batch, d->n));

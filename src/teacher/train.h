@@ -19,7 +19,7 @@
 typedef enum rt_augment_kind {
     RT_AUGMENT_NONE,
     RT_AUGMENT_FLIP_CROP,  /* flip 0.5, zero-pad by size/8 and crop back */
-    RT_AUGMENT_DSA,        /* one operation per batch, parameters per image (matching.md 2.4, mode S, not siamese) */
+    RT_AUGMENT_DSA,        /* differentiable augmentation, parameters per image (matching.md 2.4, not siamese) */
     RT_AUGMENT_RRC_CUTMIX  /* KD-budget view of decoupled.md 5.1: RRC (0.5, 1), flip, CutMix alpha 1 on every batch */
 } rt_augment_kind;
 
@@ -31,6 +31,8 @@ typedef struct rt_recipe {
     bool decay_kernels_only;     /* weight decay on weights of rank >= 2 only */
     rt_augment_kind augment;
     const char *dsa_strategy;    /* borrowed; for RT_AUGMENT_DSA */
+    char dsa_mode;               /* 'S' (also 0): one operation per batch; 'I': the policy of IDC and NCFM (nn/dsa.h) */
+    double cutmix;               /* RT_AUGMENT_DSA: probability per batch of CutMix after the augmentation (nn/cutmix.h) */
 } rt_recipe;
 
 /* What a trainer learns from: either resident uint8 images or float pixels already in normalised space. Borrowed. */

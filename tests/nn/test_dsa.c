@@ -244,6 +244,45 @@ START_TEST(siamese_shares_and_samples_own_their_draws)
 }
 END_TEST
 
+/* Each op of mode I has the parameters it has alone; flip precedes the drawn geometry; the draw is even. */
+START_TEST(mode_i_applies_flip_color_cutout_and_one_of_the_rest)
+{
+    rt_dsa all = parsed(everything, 'I'), none = parsed("color_flip", 'I');
+    const int32_t order[] = {RT_DSA_FLIP, RT_DSA_COLOR, RT_DSA_CROP, RT_DSA_SCALE, RT_DSA_ROTATE, RT_DSA_CUTOUT};
+    int count[3] = {0};
+    for (int i = 0; i < 6; i++) ck_assert_int_eq(all.op[i], order[i]);
+    ck_assert_int_eq(rt_dsa_stages(&all), 1);
+    all.siamese = none.siamese = 1;
+    for (uint64_t step = 0; step < 3000; step++) {
+        float c[3], a[6], b[4], c1[3], b1[4], flip[6], rest[3][6], skip[4];
+        rt_dsa_draw(&all, 0, H, W, 2, step, 5, NULL, 1, c, a, b);
+        const char *const names[] = {"crop", "scale", "rotate"};
+        for (int k = 0; k < 3; k++) {
+            rt_dsa one = parsed(names[k], 'S');
+            one.siamese = 1;
+            rt_dsa_draw(&one, 0, H, W, 2, step, 5, NULL, 1, c1, rest[k], skip);
+        }
+        rt_dsa cut = parsed("cutout", 'S');
+        cut.siamese = 1;
+        rt_dsa_draw(&cut, 0, H, W, 2, step, 5, NULL, 1, c1, flip, b1);
+        ck_assert_mem_eq(b, b1, sizeof b);
+        rt_dsa_draw(&none, 0, H, W, 2, step, 5, NULL, 1, c1, flip, skip);
+        ck_assert_mem_eq(c, c1, sizeof c);
+        int hit = -1;
+        for (int k = 0; k < 3; k++) { /* reading column: flip(rest(i, j)) */
+            const float *r = rest[k];
+            double col = (double)(flip[4] * r[5] + flip[5]), row = (double)r[2];
+            if (fabs((double)a[5] - col) < 1e-5 && fabs((double)a[2] - row) < 1e-5 && a[0] == r[0] &&
+                a[4] == flip[4] * r[4])
+                hit = k;
+        }
+        ck_assert_int_ge(hit, 0);
+        count[hit]++;
+    }
+    for (int k = 0; k < 3; k++) rt_assert_near(count[k], 1000, 5 * sqrt(3000 * 2.0 / 9), 0);
+}
+END_TEST
+
 /* <A x - A 0, y> = <x, A' y> with A' y from rt_grad: the augmentation is affine in the image, per op and for whole
  * chains. */
 START_TEST(the_graph_is_affine_and_its_gradient_the_adjoint)
@@ -298,6 +337,7 @@ static const rt_test tests[] = {
     {"cutout", cutout_ranges},
     {"flip scale rotate", flip_scale_rotate_ranges},
     {"mode S", mode_s_picks_one_group_per_call_evenly},
+    {"mode I", mode_i_applies_flip_color_cutout_and_one_of_the_rest},
     {"sharing", siamese_shares_and_samples_own_their_draws},
     {"adjoint", the_graph_is_affine_and_its_gradient_the_adjoint},
 };

@@ -112,6 +112,11 @@ START_TEST(every_augmentation_learns)
         rt_ok(train("cpu", 1, &bn_net, &r, NULL, 0, &o));
         ck_assert_msg(o.accuracy > 0.6, "augmentation %d: accuracy %.3f", k, o.accuracy);
     }
+    rt_recipe idc = recipe(RT_AUGMENT_DSA);
+    idc.dsa_mode = 'I';
+    idc.cutmix = 0.5;
+    rt_ok(train("cpu", 1, &bn_net, &idc, NULL, 0, &o));
+    ck_assert_msg(o.accuracy > 0.6, "IDC's views: accuracy %.3f", o.accuracy);
 }
 END_TEST
 
