@@ -378,15 +378,18 @@ START_TEST(optimiser_steps_by_hand)
     float theta = 1, m = 0, v = 0, grad = 0.5f, hyper[3] = {0.1f, 0.5f, 0.25f}, decay = 0, lr = 0.1f, t1 = 0, m1 = 0, v1 = 0;
     rt_k_adam a = {&theta, &m, &v, &grad, hyper, &decay, &t1, &m1, &v1, 1, 0, 0.5f, 0.75f, 0.0f, 1};
     ck_assert_int_eq(rt_k_adam_step(&a, cb->stream), cudaSuccess);
+    rt_ok(be->vt->end_run(be));
     ck_assert(m1 == 0.25f && v1 == 0.0625f);
     rt_assert_near(t1, 0.9, 0, 1e-7);
     float mom = 2;
     rt_k_sgd s = {&theta, &mom, &grad, &lr, &decay, &t1, &v1, 1, 0, 0.9f, 0}; /* v' = 0.9*2 + 0.5 = 2.3 */
     ck_assert_int_eq(rt_k_sgd_step(&s, cb->stream), cudaSuccess);
+    rt_ok(be->vt->end_run(be));
     rt_assert_near(v1, 2.3, 0, 1e-7);
     rt_assert_near(t1, 0.77, 0, 1e-7);
     s.nesterov = 1; /* 1 - 0.1 * (0.5 + 0.9 * 2.3) */
     ck_assert_int_eq(rt_k_sgd_step(&s, cb->stream), cudaSuccess);
+    rt_ok(be->vt->end_run(be));
     rt_assert_near(t1, 0.743, 0, 1e-6);
     be->vt->close(be);
 }

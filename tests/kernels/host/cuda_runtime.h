@@ -5,6 +5,9 @@
 #define RT_TESTS_HOST_CUDA_RUNTIME_H
 
 #include <functional>
+#include <tuple>
+#include <type_traits>
+#include <utility>
 
 #include "cuda_runtime_api.h"
 
@@ -20,9 +23,16 @@ struct dim3 {
 extern dim3 threadIdx, blockIdx, blockDim, gridDim; /* of the running fiber */
 
 void __syncthreads();
-void rt_host_launch(dim3 grid, dim3 block, const std::function<void()> &body);
+void rt_host_launch(dim3 grid, dim3 block, cudaStream_t stream, const std::function<void()> &body);
 
-#define RT_LAUNCH(kernel, grid, block, stream, ...)                                                                    \
-    ((void)(stream), rt_host_launch((grid), (block), [=] { kernel(__VA_ARGS__); }))
+/* A launch keeps copies of its arguments, as a real one does: the caller's are gone when a captured graph runs. */
+template <class... P, class... A>
+void rt_host_enqueue(void (*kernel)(P...), dim3 grid, dim3 block, cudaStream_t stream, A &&...args)
+{
+    std::tuple<std::decay_t<P>...> kept(std::forward<A>(args)...);
+    rt_host_launch(grid, block, stream, [kernel, kept] { std::apply(kernel, kept); });
+}
+
+#define RT_LAUNCH(kernel, grid, block, stream, ...) rt_host_enqueue(kernel, (grid), (block), (stream), __VA_ARGS__)
 
 #endif
