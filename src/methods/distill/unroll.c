@@ -404,7 +404,9 @@ void rt_unroll_get_stats(const rt_unroll *u, rt_unroll_stats *out)
         const sized *z = &u->of[i];
         double times = 0;
         for (int32_t k = 0; k < u->d.steps; k++) times += u->step[k].n == z->n;
+        const double before = s.flops;
         add_stats(z->forward, times, &s);
+        s.forward_flops += s.flops - before;
         add_stats(z->adjoint, times, &s);
         s.images += 2 * times * (double)z->n;
         s.other_bytes += rt_tensor_bytes(z->index);

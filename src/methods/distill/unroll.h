@@ -74,6 +74,7 @@ rt_status rt_unroll_run_f64(rt_unroll *u, const double *theta0, const double *ta
 
 typedef struct rt_unroll_stats {
     double flops;              /* of one whole unroll with its adjoint, by the op rows */
+    double forward_flops;      /* of the unroll alone: what a skipped iteration costs */
     double images;             /* image passes: N steps forward, N back */
     size_t step_bytes;         /* arena of the largest compiled step; the others borrow it */
     size_t path_bytes;         /* (N + 1) |theta| */
