@@ -126,8 +126,11 @@ RT_API rt_val rt_one_hot(rt_graph *g, rt_val idx, int64_t classes);             
 /* --- linear algebra, convolution, pooling ------------------------------------------------------------------------- */
 RT_API rt_val rt_matmul(rt_graph *g, rt_val a, rt_val b, bool ta, bool tb); /* [..,M,K] x [..,K,N]; equal batch dims */
 
+/* nets: that many independent networks in one op (0 and 1: one). Axis 0 of x is nets equal blocks, and block m uses its own
+ * weights: w[nets*K,C/groups,R,S], bias[nets*K], each network's K rows in turn. */
 typedef struct rt_conv_attr {
     int32_t stride[2], pad[2], groups; /* symmetric zero padding; dilation 1 */
+    int32_t nets;
 } rt_conv_attr;
 /* y[N,P,Q,K] = x[N,H,W,C] * w[K,C/groups,R,S] (+ bias[K] when bias is not none). */
 RT_API rt_val rt_conv2d(rt_graph *g, rt_val x, rt_val w, rt_val bias, rt_conv_attr a);
@@ -147,6 +150,7 @@ typedef struct rt_norm_attr {
     int32_t kind, groups; /* groups is ignored by RT_NORM_BATCH */
     int32_t relu;         /* 1: y = relu(norm(x)) */
     int32_t pool;         /* 0 or 2: 2x2 stride-2 average pool after the (optional) relu; H and W even */
+    int64_t nets;         /* as in rt_conv_attr: gamma, beta [nets*C]; batch statistics per network, [nets*C] */
     double eps;
 } rt_norm_attr;
 /* y = pool(relu(gamma * (x - mean) * rstd + beta)); biased variance. x[N,H,W,C]; gamma, beta [C].
