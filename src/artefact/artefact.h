@@ -82,6 +82,8 @@ typedef struct rt_set {
     float *px;                    /* n*h*w*3, in normalised space (x = (p/255 - mean)/std) */
     int32_t *label;               /* n, class-major order */
     float *soft;                  /* n*classes or NULL */
+    char *notes;                  /* JSON object, or NULL: "skipped" iterations, "deviations" from the published method, ... */
+    char *trace;                  /* CSV with a header line, or NULL: one row an iteration */
     char **key;                   /* source keys of a selection, NULL for synthetic images */
     double *score;                /* of a selection or NULL */
     rt_normalise norm;            /* the transform px lives under */

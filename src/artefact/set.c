@@ -31,6 +31,8 @@ void rt_set_fini(rt_set *s)
     rt_free(s->px);
     rt_free(s->label);
     rt_free(s->soft);
+    rt_free(s->notes);
+    rt_free(s->trace);
     for (int64_t i = 0; s->key && i < s->n; i++) rt_free(s->key[i]);
     rt_free(s->key);
     rt_free(s->score);
@@ -246,6 +248,8 @@ rt_status rt_set_write(const rt_set *s, rt_commit *c, int64_t *image_bytes, int6
     RT_TRYF(write_images(s, c, &bytes), "write set");
     RT_TRYF(write_tensors(s, c), "write set");
     RT_TRYF(write_texts(s, c), "write set");
+    if (s->trace) RT_TRYF(rt_commit_file(c, "trace.csv", s->trace, strlen(s->trace)), "write set");
+    if (s->notes) RT_TRYF(rt_commit_file(c, "notes.json", s->notes, strlen(s->notes)), "write set");
     int64_t hard = s->classes.n <= 256 ? 1 : s->classes.n <= 65536 ? 2 : 4;
     *image_bytes = bytes;
     *label_bytes = s->n * (s->soft ? 4 * (int64_t)s->classes.n : hard);

@@ -16,7 +16,7 @@
 #include "base/fs.h"
 #include "config/schema.h"
 
-enum { MAX_FILE_BYTES = 1 << 20, MAX_ROWS = 160 };
+enum { MAX_FILE_BYTES = 1 << 20, MAX_ROWS = 512 };
 
 typedef struct reader {
     yaml_parser_t yaml;

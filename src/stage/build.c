@@ -93,9 +93,10 @@ static rt_status commit_set(rt_run *r, const rt_method *m, const rt_set_name *na
     rt_ledger_entry(ledger)->label_bytes = (double)label_bytes;
     RT_TRY(rt_run_manifest(r, "set", key, ledger, &manifest));
     RT_TRY(teacher_cost(r, m, manifest));
-    if (json_object_update_missing_new(manifest, json_pack("{s:s, s:s, s:s, s:I, s:i, s:I, s:I}", "method", m->name, "family",
+    if (json_object_update_missing_new(manifest, json_pack("{s:s, s:s, s:s, s:I, s:i, s:I, s:I, s:I}", "method", m->name, "family",
                                                            m->family, "title", m->title, "ipc", (json_int_t)name->ipc,
-                                                           "construction", name->seed, "image_bytes", (json_int_t)image_bytes,
+                                                           "construction", name->seed, "iteration",
+                                                           (json_int_t)name->iteration, "image_bytes", (json_int_t)image_bytes,
                                                            "label_bytes", (json_int_t)label_bytes))) {
         st = RT_RAISE(RT_ERR_NOMEM, "manifest");
         goto out;
@@ -114,22 +115,54 @@ rt_build_ctx rt_run_build_ctx(const rt_run *r, const rt_set_name *name)
     const rt_config *c = r->c;
     rt_build_ctx ctx = {.norm = r->norm, .ipc = (int32_t)name->ipc, .seed = rt_seed_derive((uint64_t)c->seed, (uint64_t)name->seed),
                         .threads = rt_run_threads(r), .ckpt_seconds = c->run.checkpoint_seconds, .keep = (int)c->run.keep};
-    ctx.dm = (rt_dm_params){.iterations = c->dm.iterations, .batch_real = c->dm.batch_real, .lr = c->dm.lr,
-                            .momentum = c->dm.momentum, .init_noise = !strcmp(c->dm.init, "noise"), .dsa_strategy = c->dm.dsa};
-    ctx.coreset = (rt_coreset_params){.normalise = c->coreset.normalise,
-                                      .kcenter_random = !strcmp(c->coreset.kcenter_start, "random")};
+    ctx.config = c;
     ctx.files = (rt_draw_files){c->set.init_images, c->set.network_weights, c->set.batch_order};
     return ctx;
+}
+
+/* Where a construction's snapshots go. */
+typedef struct sink {
+    rt_run *r;
+    const rt_method *m;
+    const rt_set_name *name;
+    rt_ledger *ledger;
+} sink;
+
+static rt_status keep_snapshot(void *to, int64_t it, const rt_set *set)
+{
+    rt_status st = RT_OK;
+    sink *s = to;
+    rt_set_name name = *s->name;
+    char path[PATH_MAX], key[RT_HASH_HEX];
+    name.iteration = it;
+    rt_run_name_text(&name);
+    RT_TRY(set_key(s->r, s->m, &name, key));
+    RT_TRY(rt_run_path(s->r, path, "sets/%s", name.text));
+    RT_TRY(commit_set(s->r, s->m, &name, path, key, set, s->ledger));
+out:
+    return st == RT_OK ? st : rt_error_frame(st, __FILE__, __LINE__, "set %s", name.text);
+}
+
+/* What a checkpoint belongs to: the set, and the snapshots that were asked for when it was taken. One taken without them
+ * may lie behind an iteration that is now wanted. */
+enum { CKPT_KEY = RT_HASH_HEX + RT_CFG_MAX_LIST * 24 };
+static void ckpt_key(const rt_config *c, const char *key, char out[CKPT_KEY])
+{
+    int n = snprintf(out, CKPT_KEY, "%s", key);
+    for (int32_t i = 0; i < c->methods.snapshots.n; i++)
+        if (c->methods.snapshots.v[i]) n += snprintf(out + n, (size_t)(CKPT_KEY - n), ",%lld", (long long)c->methods.snapshots.v[i]);
 }
 
 static rt_status build_one(rt_run *r, const rt_method *m, const rt_set_name *name, const char *path, const char *key, shared *s)
 {
     rt_status st = RT_OK;
-    char ckpt[PATH_MAX];
+    char ckpt[PATH_MAX], inputs[CKPT_KEY];
     rt_ledger *ledger = NULL;
     rt_set set = {0};
     rt_build_ctx ctx = rt_run_build_ctx(r, name);
-    ctx.inputs_hash = key;
+    sink to = {.r = r, .m = m, .name = name};
+    ckpt_key(r->c, key, inputs);
+    ctx.inputs_hash = inputs;
     RT_TRY(rt_run_path(r, ckpt, "sets/%s.ckpt", name->text));
     ctx.ckpt_dir = ckpt;
     RT_TRY(rt_run_backend(r, &ctx.be));
@@ -141,7 +174,9 @@ static rt_status build_one(rt_run *r, const rt_method *m, const rt_set_name *nam
     ctx.el2n = s->el2n;
     RT_TRY(rt_ledger_create(&ledger));
     rt_ledger_begin(ledger);
-    ctx.ledger = ledger;
+    ctx.ledger = to.ledger = ledger;
+    ctx.snapshot = keep_snapshot;
+    ctx.snapshot_to = &to;
     RT_TRY(m->construct(&ctx, &set));
     RT_TRY(commit_set(r, m, name, path, key, &set, ledger));
     RT_TRY(rt_ckpt_clear(ckpt));
@@ -150,6 +185,26 @@ static rt_status build_one(rt_run *r, const rt_method *m, const rt_set_name *nam
 out:
     rt_set_fini(&set);
     rt_ledger_destroy(ledger);
+    return st;
+}
+
+/* Whether the i-th set of the grid and the snapshots that follow it are there already. The set itself is asked last: asking
+ * sweeps the checkpoints of a finished set, which a construction that is run again for its snapshots still needs. */
+static rt_status all_there(rt_run *r, const rt_stage_opts *o, int i, const rt_method *m, bool *skip)
+{
+    rt_status st = RT_OK;
+    char path[PATH_MAX], key[RT_HASH_HEX];
+    rt_set_name name;
+    int last = i;
+    *skip = true;
+    while (rt_run_set_name(r, last + 1, &name) && name.iteration) last++;
+    for (int k = last; k >= i && *skip; k--) {
+        rt_run_set_name(r, k, &name);
+        RT_TRYF(set_key(r, m, &name, key), "set %s", name.text);
+        RT_TRY(rt_run_path(r, path, "sets/%s", name.text));
+        RT_TRY(rt_run_skip(path, "set", key, o->force, skip));
+    }
+out:
     return st;
 }
 
@@ -165,11 +220,12 @@ rt_status rt_run_build(rt_run *r, const rt_stage_opts *o)
     RT_TRY(rt_run_datasets(r));
     for (int i = 0; rt_run_set_name(r, i, &name); i++) {
         const rt_method *m;
+        if (name.iteration) continue; /* kept while its set is constructed */
         RT_TRY(rt_method_find(name.method, &m));
+        RT_TRY(all_there(r, o, i, m, &skip));
+        if (skip) continue;
         RT_TRYF(set_key(r, m, &name, key), "set %s", name.text);
         RT_TRY(rt_run_path(r, path, "sets/%s", name.text));
-        RT_TRY(rt_run_skip(path, "set", key, o->force, &skip));
-        if (skip) continue;
         RT_TRYF(build_one(r, m, &name, path, key, &s), "set %s", name.text);
     }
 out:

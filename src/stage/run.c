@@ -310,20 +310,46 @@ out:
     return st;
 }
 
+/* The snapshots of a method that will be taken, ascending. */
+static int32_t snapshots_of(const rt_config *c, const rt_method *m, int64_t at[RT_CFG_MAX_LIST])
+{
+    const rt_int_list *want = &c->methods.snapshots;
+    int64_t last = m->iterations ? m->iterations(c) : 0;
+    int32_t n = 0;
+    for (int32_t i = 0; i < want->n; i++) {
+        int32_t k = n;
+        if (want->v[i] < 1 || want->v[i] >= last) continue;
+        for (; k > 0 && at[k - 1] > want->v[i]; k--) at[k] = at[k - 1];
+        at[k] = want->v[i];
+        n++;
+    }
+    return n;
+}
+
+void rt_run_name_text(rt_set_name *n)
+{
+    int len = snprintf(n->text, sizeof n->text, "%s-ipc%lld-s%d", n->method, (long long)n->ipc, n->seed);
+    if (n->iteration) snprintf(n->text + len, sizeof n->text - (size_t)len, "-it%lld", (long long)n->iteration);
+}
+
 bool rt_run_set_name(const rt_run *r, int i, rt_set_name *out)
 {
     const rt_config *c = r->c;
     for (int32_t k = 0; k < c->set.ipc.n; k++)
         for (int32_t m = 0; m < c->methods.names.n; m++) {
             const rt_method *method;
+            int64_t at[RT_CFG_MAX_LIST];
             if (rt_method_find(c->methods.names.v[m], &method) != RT_OK) continue;
-            int32_t n = method->stochastic ? (int32_t)c->methods.set_seeds : 1;
+            int32_t snapshots = snapshots_of(c, method, at), per = 1 + snapshots;
+            int32_t n = per * (method->stochastic ? (int32_t)c->methods.set_seeds : 1);
             if (i >= n) {
                 i -= n;
                 continue;
             }
-            *out = (rt_set_name){.method = method->name, .ipc = c->set.ipc.v[k], .seed = i};
-            snprintf(out->text, sizeof out->text, "%s-ipc%lld-s%d", method->name, (long long)out->ipc, i);
+            int32_t seed = i / per, which = i % per;
+            *out = (rt_set_name){.method = method->name, .ipc = c->set.ipc.v[k], .seed = seed,
+                                 .iteration = which ? at[which - 1] : 0};
+            rt_run_name_text(out);
             return true;
         }
     return false;
