@@ -12,10 +12,12 @@
 #include "data/data.h"
 #include "nn/nn.h"
 #include "retort/exec.h"
+#include "teacher/experts.h"
 
 enum {
     RT_NEEDS_FEATURES = 1, /* training-set features of a teacher */
-    RT_NEEDS_EL2N = 2      /* EL2N scores of a teacher */
+    RT_NEEDS_EL2N = 2,     /* EL2N scores of a teacher */
+    RT_NEEDS_EXPERTS = 4   /* expert trajectories (teacher/experts.h) */
 };
 
 /* Files that replace draws, so that one step can be compared with another framework; NULL or "" means "draw". */
@@ -37,6 +39,7 @@ typedef struct rt_build_ctx {
     const float *features;        /* [train->n, feature_dim] or NULL */
     int64_t feature_dim;
     const double *el2n;           /* [train->n] or NULL */
+    const rt_experts *experts;    /* or NULL */
     const rt_config *config;      /* a method reads its own section and nothing that names paths or the evaluation */
     rt_draw_files files;
     const char *ckpt_dir, *inputs_hash;
@@ -58,6 +61,9 @@ typedef struct rt_method {
     const char *name, *family, *title;  /* "dm", "distribution matching", "DM (Zhao & Bilen, WACV 2023)" */
     unsigned needs;
     bool stochastic;                    /* constructions differ by seed */
+    /* With RT_NEEDS_EXPERTS: the last snapshot of the trajectories that this configuration can read (max_start - 1 + M), and
+     * whether the final one of each expert is read besides. What no method reads is neither trained nor kept. */
+    void (*expert_span)(const rt_config *c, int64_t *last, bool *final);
     int64_t (*iterations)(const rt_config *c); /* outer iterations; NULL: constructed in one go, without snapshots */
     rt_status (*construct)(const rt_build_ctx *ctx, rt_set *out);
     rt_status (*estimate)(const rt_build_ctx *ctx, rt_estimate *out); /* NULL: seconds; nothing worth planning */

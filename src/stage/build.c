@@ -14,10 +14,28 @@ typedef struct shared {
     float *features;
     int64_t dim;
     double *el2n;
+    rt_experts *experts;
 } shared;
 
+enum { NEEDS_TEACHER = RT_NEEDS_FEATURES | RT_NEEDS_EL2N };
+
+/* One text for all experts: their contents' hashes. */
+static rt_status experts_hash(const rt_experts *e, char hex[RT_HASH_HEX])
+{
+    rt_status st = RT_OK;
+    rt_sha256 *h = NULL;
+    RT_TRY(rt_sha256_create(&h));
+    for (int64_t k = 0; k < rt_experts_count(e); k++) {
+        const char *one = json_string_value(json_object_get(rt_experts_manifest(e, k), "content_hash"));
+        rt_sha256_update(h, one ? one : "", one ? strlen(one) : 0);
+    }
+    rt_sha256_final(h, hex);
+out:
+    return st;
+}
+
 /* Exactly what a set depends on, and nothing of the grid around it: another ipc, method or seed must not build it again. */
-static rt_status set_key(rt_run *r, const rt_method *m, const rt_set_name *s, char key[RT_HASH_HEX])
+static rt_status set_key(rt_run *r, const rt_method *m, const rt_set_name *s, shared *have, char key[RT_HASH_HEX])
 {
     rt_status st = RT_OK;
     const char *sections[8], *extra[8 + 64];
@@ -25,11 +43,12 @@ static rt_status set_key(rt_run *r, const rt_method *m, const rt_set_name *s, ch
     enum { N_GIVEN = sizeof given / sizeof *given };
     char given_hash[N_GIVEN][RT_HASH_HEX] = {{0}};
     int n_sections = 0, n_extra = 0;
+    char experts[RT_HASH_HEX];
     static const char sep[] = "needs";
     rt_teacher_info info[64];
     extra[n_extra++] = s->text;
     if (!strcmp(m->family, "coreset")) {
-        if (m->needs) sections[n_sections++] = "coreset";
+        if (m->needs & NEEDS_TEACHER) sections[n_sections++] = "coreset";
     } else {
         sections[n_sections++] = m->name; /* a method's own section carries its name */
         sections[n_sections++] = "network";
@@ -38,7 +57,12 @@ static rt_status set_key(rt_run *r, const rt_method *m, const rt_set_name *s, ch
             extra[n_extra++] = given_hash[i];
         }
     }
-    if (m->needs) {
+    if (m->needs & RT_NEEDS_EXPERTS) {
+        if (!have->experts) RT_TRY(rt_run_experts_open(r, &have->experts));
+        RT_TRY(experts_hash(have->experts, experts));
+        extra[n_extra++] = experts;
+    }
+    if (m->needs & NEEDS_TEACHER) {
         int runs = (m->needs & RT_NEEDS_EL2N) && r->c->teach.runs < 64 ? (int)r->c->teach.runs : 1;
         extra[n_extra++] = sep;
         for (int k = 0; k < runs; k++) {
@@ -60,8 +84,8 @@ out:
     return st;
 }
 
-/* Teachers a method relied on, shown apart from its own cost. */
-static rt_status teacher_cost(rt_run *r, const rt_method *m, json_t *manifest)
+/* Teachers and experts a method relied on, shown apart from its own cost. */
+static rt_status teacher_cost(rt_run *r, const rt_method *m, const shared *s, json_t *manifest)
 {
     rt_status st = RT_OK;
     double wall = 0, flops = 0;
@@ -72,6 +96,13 @@ static rt_status teacher_cost(rt_run *r, const rt_method *m, json_t *manifest)
         wall += info.wall_s;
         flops += info.flops;
     }
+    if (m->needs & RT_NEEDS_EXPERTS) {
+        double experts_wall, experts_flops;
+        rt_run_experts_cost(s->experts, &experts_wall, &experts_flops);
+        if (json_object_set_new(json_object_get(manifest, "cost"), "experts_wall_s", json_real(experts_wall)) ||
+            json_object_set_new(json_object_get(manifest, "cost"), "experts_flops", json_real(experts_flops)))
+            return RT_RAISE(RT_ERR_NOMEM, "manifest");
+    }
     /* inside "cost": wall time varies between runs, so it may not enter the compared bytes */
     json_t *cost = json_object_get(manifest, "cost");
     if (json_object_set_new(cost, "teacher_wall_s", json_real(wall)) || json_object_set_new(cost, "teacher_flops", json_real(flops)))
@@ -81,7 +112,7 @@ out:
 }
 
 static rt_status commit_set(rt_run *r, const rt_method *m, const rt_set_name *name, const char *path, const char *key,
-                            const rt_set *set, rt_ledger *ledger)
+                            const shared *s, const rt_set *set, rt_ledger *ledger)
 {
     rt_status st = RT_OK;
     rt_commit *commit = NULL;
@@ -92,7 +123,7 @@ static rt_status commit_set(rt_run *r, const rt_method *m, const rt_set_name *na
     rt_ledger_entry(ledger)->image_bytes = (double)image_bytes;
     rt_ledger_entry(ledger)->label_bytes = (double)label_bytes;
     RT_TRY(rt_run_manifest(r, "set", key, ledger, &manifest));
-    RT_TRY(teacher_cost(r, m, manifest));
+    RT_TRY(teacher_cost(r, m, s, manifest));
     if (json_object_update_missing_new(manifest, json_pack("{s:s, s:s, s:s, s:I, s:i, s:I, s:I, s:I}", "method", m->name, "family",
                                                            m->family, "title", m->title, "ipc", (json_int_t)name->ipc,
                                                            "construction", name->seed, "iteration",
@@ -125,6 +156,7 @@ typedef struct sink {
     rt_run *r;
     const rt_method *m;
     const rt_set_name *name;
+    shared *shared;
     rt_ledger *ledger;
 } sink;
 
@@ -136,9 +168,9 @@ static rt_status keep_snapshot(void *to, int64_t it, const rt_set *set)
     char path[PATH_MAX], key[RT_HASH_HEX];
     name.iteration = it;
     rt_run_name_text(&name);
-    RT_TRY(set_key(s->r, s->m, &name, key));
+    RT_TRY(set_key(s->r, s->m, &name, s->shared, key));
     RT_TRY(rt_run_path(s->r, path, "sets/%s", name.text));
-    RT_TRY(commit_set(s->r, s->m, &name, path, key, set, s->ledger));
+    RT_TRY(commit_set(s->r, s->m, &name, path, key, s->shared, set, s->ledger));
 out:
     return st == RT_OK ? st : rt_error_frame(st, __FILE__, __LINE__, "set %s", name.text);
 }
@@ -160,7 +192,7 @@ static rt_status build_one(rt_run *r, const rt_method *m, const rt_set_name *nam
     rt_ledger *ledger = NULL;
     rt_set set = {0};
     rt_build_ctx ctx = rt_run_build_ctx(r, name);
-    sink to = {.r = r, .m = m, .name = name};
+    sink to = {.r = r, .m = m, .name = name, .shared = s};
     ckpt_key(r->c, key, inputs);
     ctx.inputs_hash = inputs;
     RT_TRY(rt_run_path(r, ckpt, "sets/%s.ckpt", name->text));
@@ -172,13 +204,14 @@ static rt_status build_one(rt_run *r, const rt_method *m, const rt_set_name *nam
     ctx.features = s->features;
     ctx.feature_dim = s->dim;
     ctx.el2n = s->el2n;
+    ctx.experts = s->experts;
     RT_TRY(rt_ledger_create(&ledger));
     rt_ledger_begin(ledger);
     ctx.ledger = to.ledger = ledger;
     ctx.snapshot = keep_snapshot;
     ctx.snapshot_to = &to;
     RT_TRY(m->construct(&ctx, &set));
-    RT_TRY(commit_set(r, m, name, path, key, &set, ledger));
+    RT_TRY(commit_set(r, m, name, path, key, s, &set, ledger));
     RT_TRY(rt_ckpt_clear(ckpt));
     rt_log_line(RT_LOG_INFO, "set %s: %lld images, constructed in %.1f s", name->text, (long long)set.n,
                 rt_ledger_entry(ledger)->wall_s);
@@ -190,7 +223,7 @@ out:
 
 /* Whether the i-th set of the grid and the snapshots that follow it are there already. The set itself is asked last: asking
  * sweeps the checkpoints of a finished set, which a construction that is run again for its snapshots still needs. */
-static rt_status all_there(rt_run *r, const rt_stage_opts *o, int i, const rt_method *m, bool *skip)
+static rt_status all_there(rt_run *r, const rt_stage_opts *o, int i, const rt_method *m, shared *s, bool *skip)
 {
     rt_status st = RT_OK;
     char path[PATH_MAX], key[RT_HASH_HEX];
@@ -200,7 +233,7 @@ static rt_status all_there(rt_run *r, const rt_stage_opts *o, int i, const rt_me
     while (rt_run_set_name(r, last + 1, &name) && name.iteration) last++;
     for (int k = last; k >= i && *skip; k--) {
         rt_run_set_name(r, k, &name);
-        RT_TRYF(set_key(r, m, &name, key), "set %s", name.text);
+        RT_TRYF(set_key(r, m, &name, s, key), "set %s", name.text);
         RT_TRY(rt_run_path(r, path, "sets/%s", name.text));
         RT_TRY(rt_run_skip(path, "set", key, o->force, skip));
     }
@@ -222,14 +255,15 @@ rt_status rt_run_build(rt_run *r, const rt_stage_opts *o)
         const rt_method *m;
         if (name.iteration) continue; /* kept while its set is constructed */
         RT_TRY(rt_method_find(name.method, &m));
-        RT_TRY(all_there(r, o, i, m, &skip));
+        RT_TRY(all_there(r, o, i, m, &s, &skip));
         if (skip) continue;
-        RT_TRYF(set_key(r, m, &name, key), "set %s", name.text);
+        RT_TRYF(set_key(r, m, &name, &s, key), "set %s", name.text);
         RT_TRY(rt_run_path(r, path, "sets/%s", name.text));
         RT_TRYF(build_one(r, m, &name, path, key, &s), "set %s", name.text);
     }
 out:
     rt_free(s.features);
     rt_free(s.el2n);
+    rt_experts_close(s.experts);
     return st == RT_OK ? st : rt_error_frame(st, __FILE__, __LINE__, "build");
 }
