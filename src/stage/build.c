@@ -124,6 +124,7 @@ static rt_status commit_set(rt_run *r, const rt_method *m, const rt_set_name *na
     rt_ledger_entry(ledger)->label_bytes = (double)label_bytes;
     RT_TRY(rt_run_manifest(r, "set", key, ledger, &manifest));
     RT_TRY(teacher_cost(r, m, s, manifest));
+    RT_TRY(rt_set_describe(set, manifest));
     if (json_object_update_missing_new(manifest, json_pack("{s:s, s:s, s:s, s:I, s:i, s:I, s:I, s:I}", "method", m->name, "family",
                                                            m->family, "title", m->title, "ipc", (json_int_t)name->ipc,
                                                            "construction", name->seed, "iteration",
