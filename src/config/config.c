@@ -362,6 +362,7 @@ static rt_status check_whole(const reader *r)
         return rt_error_fix(st, "use an epoch that is trained, or 0 for the last");
     }
     st = check_dsa(r, "dm.dsa", c->dm.dsa);
+    if (st == RT_OK) st = check_dsa(r, "dc.dsa", c->dc.dsa);
     if (st == RT_OK) st = check_dsa(r, "dsa.strategy", c->dsa.strategy);
     return st;
 }

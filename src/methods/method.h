@@ -59,6 +59,7 @@ typedef struct rt_estimate {
 
 typedef struct rt_method {
     const char *name, *family, *title;  /* "dm", "distribution matching", "DM (Zhao & Bilen, WACV 2023)" */
+    const char *section;                /* of its settings; NULL: the one that carries its name */
     unsigned needs;
     bool stochastic;                    /* constructions differ by seed */
     /* With RT_NEEDS_EXPERTS: the last snapshot of the trajectories that this configuration can read (max_start - 1 + M), and

@@ -222,6 +222,22 @@ out:
     return st;
 }
 
+rt_status rt_model_grads(const rt_model *m, rt_graph *g, rt_val y, rt_val theta, const int32_t *index, int32_t n, rt_val *grad)
+{
+    rt_status st = RT_OK;
+    rt_val *view = NULL;
+    RT_TRY(rt_graph_status(g));
+    RT_ALLOC(view, (size_t)n * sizeof *view, "parameter views");
+    for (int32_t k = 0; k < n; k++) {
+        const rt_param *p = &m->param[index[k]];
+        view[k] = rt_view1d(g, theta, p->offset, p->shape);
+    }
+    RT_TRYF(rt_grad(g, y, view, n, grad), "gradients of %s", m->desc.arch);
+out:
+    rt_free(view);
+    return st;
+}
+
 void rt_model_decay_mask(const rt_model *m, float *out)
 {
     for (int32_t i = 0; i < m->n_param; i++) {

@@ -50,7 +50,7 @@ static rt_status set_key(rt_run *r, const rt_method *m, const rt_set_name *s, sh
     if (!strcmp(m->family, "coreset")) {
         if (m->needs & NEEDS_TEACHER) sections[n_sections++] = "coreset";
     } else {
-        sections[n_sections++] = m->name; /* a method's own section carries its name */
+        sections[n_sections++] = m->section ? m->section : m->name;
         sections[n_sections++] = "network";
         for (int i = 0; i < N_GIVEN; i++) { /* files that replace draws count by their bytes */
             if (*given[i]) RT_TRY(rt_hash_file(given[i], given_hash[i], NULL));
