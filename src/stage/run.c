@@ -274,10 +274,11 @@ void rt_run_recipe_text(const rt_recipe *r, char out[RT_RECIPE_TEXT])
     const rt_schedule *s = &r->schedule;
     int n = snprintf(out, RT_RECIPE_TEXT,
                      "%s epochs=%lld batch=%lld optim=%d lr=%.9g momentum=%.9g decay=%.9g,%d betas=%.9g,%.9g eps=%.9g nesterov=%d "
-                     "schedule=%d zeta=%.9g factor=%.9g warmup=%.9g restart=%d augment=%d,%.100s milestones=",
+                     "schedule=%d zeta=%.9g factor=%.9g warmup=%.9g restart=%d augment=%d,%.100s,%d,%.9g milestones=",
                      r->name, (long long)r->epochs, (long long)r->batch, (int)o->kind, o->lr, o->momentum, o->weight_decay,
                      r->decay_kernels_only, o->beta1, o->beta2, o->eps, o->nesterov, (int)s->kind, s->zeta, s->factor, s->warmup,
-                     s->restart, (int)r->augment, r->augment == RT_AUGMENT_DSA && r->dsa_strategy ? r->dsa_strategy : "");
+                     s->restart, (int)r->augment, r->augment == RT_AUGMENT_DSA && r->dsa_strategy ? r->dsa_strategy : "",
+                     r->dsa_mode, r->cutmix);
     for (int i = 0; i < s->n_milestones && n > 0 && n < RT_RECIPE_TEXT; i++)
         n += snprintf(out + n, (size_t)(RT_RECIPE_TEXT - n), "%.9g,", s->milestone[i]);
 }

@@ -432,7 +432,7 @@ rt_status rt_trainer_run(rt_trainer *t, const rt_train_data *d, const rt_train_r
             RT_TRY(zero_state(t));
             c.updates = 0;
         }
-        double lr = rt_schedule_at(&sched, r->optim.lr, (double)c.epoch);
+        double lr = rt_schedule_at(&sched, run->lr > 0 ? run->lr : r->optim.lr, (double)c.epoch);
         rt_epoch_order(order_seed, (uint64_t)c.epoch, d->n, h.order);
         for (; c.batch_in_epoch < per_epoch;) {
             int64_t left = d->n - c.batch_in_epoch * r->batch;

@@ -53,6 +53,7 @@ const rt_recipe *rt_trainer_recipe(const rt_trainer *t);
 
 typedef struct rt_train_run {
     uint64_t seed, network;      /* initialisation and order */
+    double lr;                   /* > 0: stands for the recipe's rate, e.g. the one a set learned */
     const char *ckpt_dir;        /* NULL: not resumable */
     const char *inputs_hash;     /* names the run a checkpoint belongs to */
     double ckpt_seconds;
