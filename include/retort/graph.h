@@ -117,6 +117,8 @@ RT_API rt_val rt_pad(rt_graph *g, rt_val x, const int64_t *lo, const int64_t *hi
 RT_API rt_val rt_concat(rt_graph *g, const rt_val *x, int n, int axis);
 /* 1-D helper for flat parameter vectors: elements [off, off + count(s)) of x viewed with shape s. Costs nothing. */
 RT_API rt_val rt_view1d(rt_graph *g, rt_val x, int64_t off, rt_shape s);
+/* The same for M vectors, x [M,P]: columns [off, off + count(s) / M) of every row, row after row in shape s. A copy if M > 1. */
+RT_API rt_val rt_view2d(rt_graph *g, rt_val x, int64_t off, rt_shape s);
 
 /* --- index (axis 0) ---------------------------------------------------------------------------------------------- */
 RT_API rt_val rt_gather(rt_graph *g, rt_val x, rt_val idx);                     /* y[i] = x[idx[i]], idx i32[M] */
@@ -172,7 +174,7 @@ RT_API rt_val rt_box_mask(rt_graph *g, rt_val x, rt_val box);
 
 /* --- optimisers over the flat parameter vector (each is one pass; expands into primitives) ------------------------- */
 /* PyTorch SGD: g += decay*theta; v' = momentum*v + g; theta' = theta - lr*(nesterov ? g + momentum*v' : v').
- * theta,v,grad [P]; lr rank 0; decay rank 0 or [P] (mask * weight decay). */
+ * theta,v,grad [P], or any one shape, e.g. [M,P]; lr rank 0; decay rank 0 or as theta (mask * weight decay). */
 RT_API rt_val rt_sgd_step(rt_graph *g, rt_val theta, rt_val v, rt_val grad, rt_val lr, rt_val decay, double momentum,
                           bool nesterov, rt_val *v_new);
 typedef struct rt_adam_attr {
