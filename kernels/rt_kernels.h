@@ -37,8 +37,71 @@ typedef struct rt_k_reduce {
 #undef RT_BINARY
 
 cudaError_t rt_k_fill(float *y, float value, int64_t n, cudaStream_t s);
-/* y[i] = a[...] through m (sb is not read): broadcast, transpose and slice are maps. 32-bit elements of any type. */
+/* y[...by sb] = a[...by sa] for every element of m.d: broadcast, transpose, slice, pad and concat are maps. 32-bit elements of
+ * any type; a and y point at the first element used. */
 cudaError_t rt_k_copy(const void *a, void *y, const rt_k_map *m, cudaStream_t s);
+
+/* Where a kernel reports data that is out of range (an index): a word the host reads after the stream is synchronised, 0 while
+ * all is well. `op` names the reporter. Of several faults any one is kept. */
+typedef struct rt_k_fault {
+    uint64_t *word;
+    uint32_t op; /* below 255 */
+} rt_k_fault;
+/* The word: op + 1 in the highest 8 bits, then the position (24 bits, saturated), then the index as it was found. */
+#define RT_K_FAULT_OP(word) ((uint32_t)((word) >> 56) - 1u)
+#define RT_K_FAULT_AT(word) ((uint32_t)((word) >> 32) & 0xFFFFFFu)
+#define RT_K_FAULT_INDEX(word) ((int32_t)(uint32_t)(word))
+
+/* --- index (axis 0): rows of `row` 32-bit elements ------------------------------------------------------------------------ */
+cudaError_t rt_k_gather(const void *x, const int32_t *idx, void *y, int64_t m, int64_t row, int64_t rows, rt_k_fault f, cudaStream_t s);
+/* chain: scratch of rows + m int32. m below 2^31. */
+cudaError_t rt_k_scatter_add(const float *gy, const int32_t *idx, float *gx, int64_t m, int64_t row, int64_t rows, int32_t *chain,
+                             rt_k_fault f, cudaStream_t s);
+cudaError_t rt_k_one_hot(const int32_t *idx, float *y, int64_t m, int64_t classes, rt_k_fault f, cudaStream_t s);
+
+/* --- pooling: x [n,h,w,c], y and index [n,p,q,c] --------------------------------------------------------------------------- */
+typedef struct rt_k_pool {
+    int64_t n;
+    int32_t h, w, c, p, q, size[2], stride[2], pad[2];
+} rt_k_pool;
+cudaError_t rt_k_avg_pool(const float *x, float *y, const rt_k_pool *a, cudaStream_t s);
+cudaError_t rt_k_avg_pool_dx(const float *gy, float *gx, const rt_k_pool *a, cudaStream_t s);
+cudaError_t rt_k_max_pool(const float *x, float *y, int32_t *index, const rt_k_pool *a, cudaStream_t s);
+cudaError_t rt_k_max_pool_dx(const float *gy, const int32_t *index, float *gx, const rt_k_pool *a, rt_k_fault f, cudaStream_t s);
+cudaError_t rt_k_pool_gather(const float *gx, const int32_t *index, float *gy, const rt_k_pool *a, rt_k_fault f, cudaStream_t s);
+
+/* --- normalisation (norm.cu): x is segments of rows x c; y and gy are segments of units x c --------------------------------- */
+enum { RT_K_NORM_SLAB = 32 }; /* channels of a block; fused needs c / groups to be a power of two no larger */
+typedef struct rt_k_norm {
+    int64_t segments, rows, units; /* units: pixels of y in a segment, rows / 4 with the pool; rows below 2^31 */
+    int64_t nets, per_net;         /* parameters [nets, c]; per_net segments in a row use the same */
+    int64_t chunk, n_chunks;       /* split: units of a block, and blocks of a segment */
+    int32_t h, w, c, groups;       /* groups of a segment */
+    int32_t relu, pool, fused;
+    float eps;
+    const float *x, *gamma, *beta, *mean, *rstd, *gy; /* mean, rstd [segments, groups]; the last three: backward */
+    float *y, *mean_out, *rstd_out;                   /* forward */
+    float *gx, *ggamma, *gbeta;                       /* backward */
+    float *part_a, *part_b;                           /* scratch, split: [segments, n_chunks, c] */
+    float *sum_g, *sum_gx;                            /* scratch, backward: [segments, c] */
+    float *stat_e, *stat_ex;                          /* scratch, backward and split: [segments, groups] */
+} rt_k_norm;
+cudaError_t rt_k_norm_forward(const rt_k_norm *a, cudaStream_t s);
+cudaError_t rt_k_norm_backward(const rt_k_norm *a, cudaStream_t s);
+
+/* --- losses over the last axis ---------------------------------------------------------------------------------------------- */
+cudaError_t rt_k_log_softmax(const float *x, float *y, int64_t rows, int64_t cols, cudaStream_t s);
+cudaError_t rt_k_softmax_ce(const float *z, const float *q, float *loss, float *p, int64_t rows, int64_t cols, cudaStream_t s);
+
+/* --- differentiable views (math/sample.inc) ----------------------------------------------------------------------------------- */
+typedef struct rt_k_affine { /* in: the image that is read (sample) or written (scatter); out: the sampled points */
+    int64_t images, h_in, w_in, h_out, w_out;
+    int32_t c;
+} rt_k_affine;
+cudaError_t rt_k_color(const float *x, const float *param, float *y, int64_t images, int64_t pixels, int32_t c, cudaStream_t s);
+cudaError_t rt_k_affine_sample(const float *x, const float *a, float *y, const rt_k_affine *g, cudaStream_t s);
+cudaError_t rt_k_affine_scatter(const float *gy, const float *a, float *gx, const rt_k_affine *g, cudaStream_t s);
+cudaError_t rt_k_box_mask(const float *x, const float *box, float *y, int64_t images, int64_t h, int64_t w, int32_t c, cudaStream_t s);
 
 cudaError_t rt_k_sum(const float *x, float *y, const rt_k_reduce *r, float *scratch, cudaStream_t s);
 cudaError_t rt_k_amax(const float *x, float *y, const rt_k_reduce *r, float *scratch, cudaStream_t s); /* NaN wins */

@@ -11,6 +11,7 @@
 typedef struct rt_cuda_backend {
     rt_backend base;
     int device;
+    uint64_t *fault;     /* pinned host memory that kernels write to (rt_k_fault); 0: none */
     cudaStream_t stream; /* everything runs here; never the default stream, so that a run can be captured */
 } rt_cuda_backend;
 
@@ -38,13 +39,27 @@ rt_status rt_cuda_launched(const rt_prepared *p, cudaError_t e);
 /* Drops axes of one element and joins axes that are walked as one, keeping the element order. rank 0 becomes rank 1. */
 void rt_cuda_map(const rt_shape *out, const int64_t *sa, const int64_t *sb, rt_k_map *m);
 
+/* For kernels that read indices: where they report one out of range. rt_cuda_fault_check turns a report into RT_ERR_ARG and
+ * forgets it; call it after the stream is synchronised. */
+rt_k_fault rt_cuda_fault(const rt_prepared *p);
+rt_status rt_cuda_fault_check(rt_cuda_backend *cb);
+
 extern const rt_kernel rt_cuda_kernels[RT_OP_COUNT];
 
 /* Families: what table.c points at. */
 rt_status rt_cuda_flat_prepare(rt_backend *be, rt_prepared *p);      /* element i from element i */
 rt_status rt_cuda_broadcast_prepare(rt_backend *be, rt_prepared *p); /* inputs broadcast to output 0 */
+rt_status rt_cuda_broadcast_map_prepare(rt_backend *be, rt_prepared *p); /* the moves: move.c */
 rt_status rt_cuda_transpose_prepare(rt_backend *be, rt_prepared *p);
+rt_status rt_cuda_slice_prepare(rt_backend *be, rt_prepared *p);
+rt_status rt_cuda_pad_prepare(rt_backend *be, rt_prepared *p);
+rt_status rt_cuda_concat_prepare(rt_backend *be, rt_prepared *p);
 rt_status rt_cuda_reduce_prepare(rt_backend *be, rt_prepared *p);
+rt_status rt_cuda_scatter_prepare(rt_backend *be, rt_prepared *p);
+rt_status rt_cuda_pool_prepare(rt_backend *be, rt_prepared *p);
+rt_status rt_cuda_norm_prepare(rt_backend *be, rt_prepared *p);
+bool rt_cuda_norm_supports(const rt_node *n, const char **why);
+bool rt_cuda_pool_supports(const rt_node *n, const char **why);
 rt_status rt_cuda_state_prepare(rt_backend *be, rt_prepared *p);     /* nothing to plan */
 #define RT_CUDA_RUN(name) rt_status rt_cuda_##name##_run(const rt_prepared *p, const rt_kernel_io *io);
 #define RT_UNARY(ENUM, name) RT_CUDA_RUN(name)
@@ -53,7 +68,23 @@ rt_status rt_cuda_state_prepare(rt_backend *be, rt_prepared *p);     /* nothing 
 #undef RT_UNARY
 #undef RT_BINARY
 RT_CUDA_RUN(copy) /* reshape and stop_gradient, where the exec did not make them views */
-RT_CUDA_RUN(map)  /* broadcast, transpose */
+RT_CUDA_RUN(move) /* broadcast, transpose, slice, pad, concat */
+RT_CUDA_RUN(gather)
+RT_CUDA_RUN(scatter_add)
+RT_CUDA_RUN(one_hot)
+RT_CUDA_RUN(avg_pool)
+RT_CUDA_RUN(avg_pool_dx)
+RT_CUDA_RUN(max_pool)
+RT_CUDA_RUN(max_pool_dx)
+RT_CUDA_RUN(pool_gather)
+RT_CUDA_RUN(norm)
+RT_CUDA_RUN(norm_dx)
+RT_CUDA_RUN(log_softmax)
+RT_CUDA_RUN(softmax_ce)
+RT_CUDA_RUN(color)
+RT_CUDA_RUN(affine_sample)
+RT_CUDA_RUN(affine_scatter)
+RT_CUDA_RUN(box_mask)
 RT_CUDA_RUN(sum)
 RT_CUDA_RUN(amax)
 RT_CUDA_RUN(argmax)

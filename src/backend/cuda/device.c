@@ -88,11 +88,6 @@ static rt_status cuda_download(rt_backend *be, void *dst, const void *src, size_
     return copy(be, dst, src, bytes, cudaMemcpyDeviceToHost);
 }
 
-static rt_status cuda_copy(rt_backend *be, void *dst, const void *src, size_t bytes)
-{
-    return copy(be, dst, src, bytes, cudaMemcpyDeviceToDevice);
-}
-
 static rt_status cuda_fill(rt_backend *be, void *dst, double value, size_t count)
 {
     rt_cuda_backend *cb = (rt_cuda_backend *)be;
@@ -109,6 +104,7 @@ static rt_status cuda_end_run(rt_backend *be)
     rt_cuda_backend *cb = (rt_cuda_backend *)be;
     rt_status st = RT_OK;
     RT_CUDA(cudaStreamSynchronize(cb->stream));
+    RT_TRY(rt_cuda_fault_check(cb));
 out:
     return st;
 }
@@ -118,6 +114,7 @@ static void cuda_close(rt_backend *be)
     rt_cuda_backend *cb = (rt_cuda_backend *)be;
     if (!cb) return;
     if (cb->stream) cudaStreamDestroy(cb->stream);
+    if (cb->fault) cudaFreeHost(cb->fault);
     rt_free(cb);
 }
 
@@ -130,7 +127,6 @@ static const rt_backend_vtable vtable = {
     .free = cuda_free,
     .upload = cuda_upload,
     .download = cuda_download,
-    .copy = cuda_copy,
     .fill = cuda_fill,
     .end_run = cuda_end_run,
     .close = cuda_close,
@@ -163,6 +159,8 @@ rt_status rt_cuda_open(const rt_backend_opts *o, rt_backend **out)
     cb->device = device;
     RT_CUDA(cudaSetDevice(device));
     RT_CUDA(cudaStreamCreateWithFlags(&cb->stream, cudaStreamNonBlocking));
+    RT_CUDA(cudaMallocHost((void **)&cb->fault, sizeof *cb->fault)); /* mapped: kernels write to it by the same address */
+    *cb->fault = 0;
     RT_CUDA(cudaDriverGetVersion(&driver));
     RT_CUDA(cudaRuntimeGetVersion(&runtime));
     snprintf(cb->base.describe, sizeof cb->base.describe, "cuda: device %d %.100s, sm_%d%d, %d SM, %.1f GiB; driver %d.%d, runtime %d.%d",

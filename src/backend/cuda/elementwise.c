@@ -1,9 +1,8 @@
-/* Elementwise ops and plain movement on the device: shapes become rt_k_map at prepare, run only launches. */
+/* Elementwise ops on the device: shapes become rt_k_map at prepare, run only launches. */
 #include "backend/cuda/cuda.h"
 
 #include <string.h>
 
-#include "ops/attr.h"
 #include "ops/util.h"
 
 rt_status rt_cuda_prepare(rt_backend *be, rt_prepared *p, size_t bytes, const char *impl)
@@ -96,27 +95,7 @@ out:
 #undef RT_UNARY
 #undef RT_BINARY
 
-/* --- movement --------------------------------------------------------------------------------------------------------- */
-
-rt_status rt_cuda_transpose_prepare(rt_backend *be, rt_prepared *p)
-{
-    rt_status st = RT_OK;
-    int64_t from[RT_MAX_RANK] = {0}, sa[RT_MAX_RANK] = {0}, none[RT_MAX_RANK] = {0};
-    const rt_node *n = p->node;
-    const rt_transpose_attr *a = n->attr;
-    RT_TRY(rt_cuda_prepare(be, p, sizeof(map_state), "cuda:map"));
-    rt_shape_strides(&n->in_shape[0], from);
-    for (int i = 0; i < n->out_shape[0].rank; i++) sa[i] = from[a->perm[i]];
-    rt_cuda_map(&n->out_shape[0], sa, none, &((map_state *)p->state)->map);
-out:
-    return st;
-}
-
-rt_status rt_cuda_map_run(const rt_prepared *p, const rt_kernel_io *io)
-{
-    const map_state *s = p->state;
-    return rt_cuda_launched(p, rt_k_copy(io->in[0], io->out[0], &s->map, s->s.be->stream));
-}
+/* --- storage that could not be shared ----------------------------------------------------------------------------------- */
 
 rt_status rt_cuda_copy_run(const rt_prepared *p, const rt_kernel_io *io)
 {
