@@ -43,11 +43,14 @@ RT_API const char *rt_backend_describe(const rt_backend *be); /* device, ISA, th
 RT_API rt_status rt_tensor_create(rt_backend *be, rt_shape s, rt_tensor **out); /* zero-filled */
 RT_API void rt_tensor_destroy(rt_tensor *t);
 RT_API const rt_shape *rt_tensor_shape(const rt_tensor *t);
+RT_API size_t rt_tensor_bytes(const rt_tensor *t); /* in the backend's memory */
 /* Host data is float (RT_F32) or int32_t (RT_I32); bytes must equal count * 4. ref converts to and from double. */
 RT_API rt_status rt_tensor_write(rt_tensor *t, const void *src, size_t bytes);
 RT_API rt_status rt_tensor_read(const rt_tensor *t, void *dst, size_t bytes);
 RT_API rt_status rt_tensor_write_f64(rt_tensor *t, const double *src, size_t count);
 RT_API rt_status rt_tensor_read_f64(const rt_tensor *t, double *dst, size_t count);
+/* count elements between two tensors of one backend and one dtype, offsets in elements; they must not overlap. */
+RT_API rt_status rt_tensor_copy(rt_tensor *dst, int64_t dst_at, const rt_tensor *src, int64_t src_at, int64_t count);
 /* Direct host storage (float or int32_t) on cpu; NULL on ref and cuda. Valid between runs. */
 RT_API void *rt_tensor_host(rt_tensor *t);
 
@@ -61,6 +64,9 @@ typedef struct rt_exec_opts {
     bool poison;        /* tests: fill the arena with NaN before each run and put sentinels between values */
     bool profile;       /* accumulate time per node */
     bool plan_only;     /* do not allocate or time: rt_exec_stats works, rt_exec_run fails */
+    /* Borrow the arena of this exec of the same backend when it is large enough (else allocate). For steps that take
+     * turns: the lender must outlive the borrower, and the two never run at once. */
+    rt_exec *arena_of;
 } rt_exec_opts;
 
 typedef struct rt_exec_stats {

@@ -117,6 +117,8 @@ RT_API rt_val rt_pad(rt_graph *g, rt_val x, const int64_t *lo, const int64_t *hi
 RT_API rt_val rt_concat(rt_graph *g, const rt_val *x, int n, int axis);
 /* 1-D helper for flat parameter vectors: elements [off, off + count(s)) of x viewed with shape s. Costs nothing. */
 RT_API rt_val rt_view1d(rt_graph *g, rt_val x, int64_t off, rt_shape s);
+/* The same for M vectors, x [M,P]: columns [off, off + count(s) / M) of every row, row after row in shape s. A copy if M > 1. */
+RT_API rt_val rt_view2d(rt_graph *g, rt_val x, int64_t off, rt_shape s);
 
 /* --- index (axis 0) ---------------------------------------------------------------------------------------------- */
 RT_API rt_val rt_gather(rt_graph *g, rt_val x, rt_val idx);                     /* y[i] = x[idx[i]], idx i32[M] */
@@ -126,8 +128,11 @@ RT_API rt_val rt_one_hot(rt_graph *g, rt_val idx, int64_t classes);             
 /* --- linear algebra, convolution, pooling ------------------------------------------------------------------------- */
 RT_API rt_val rt_matmul(rt_graph *g, rt_val a, rt_val b, bool ta, bool tb); /* [..,M,K] x [..,K,N]; equal batch dims */
 
+/* nets: that many independent networks in one op (0 and 1: one). Axis 0 of x is nets equal blocks, and block m uses its own
+ * weights: w[nets*K,C/groups,R,S], bias[nets*K], each network's K rows in turn. */
 typedef struct rt_conv_attr {
     int32_t stride[2], pad[2], groups; /* symmetric zero padding; dilation 1 */
+    int32_t nets;
 } rt_conv_attr;
 /* y[N,P,Q,K] = x[N,H,W,C] * w[K,C/groups,R,S] (+ bias[K] when bias is not none). */
 RT_API rt_val rt_conv2d(rt_graph *g, rt_val x, rt_val w, rt_val bias, rt_conv_attr a);
@@ -147,6 +152,7 @@ typedef struct rt_norm_attr {
     int32_t kind, groups; /* groups is ignored by RT_NORM_BATCH */
     int32_t relu;         /* 1: y = relu(norm(x)) */
     int32_t pool;         /* 0 or 2: 2x2 stride-2 average pool after the (optional) relu; H and W even */
+    int64_t nets;         /* as in rt_conv_attr: gamma, beta [nets*C]; batch statistics per network, [nets*C] */
     double eps;
 } rt_norm_attr;
 /* y = pool(relu(gamma * (x - mean) * rstd + beta)); biased variance. x[N,H,W,C]; gamma, beta [C].
@@ -168,7 +174,7 @@ RT_API rt_val rt_box_mask(rt_graph *g, rt_val x, rt_val box);
 
 /* --- optimisers over the flat parameter vector (each is one pass; expands into primitives) ------------------------- */
 /* PyTorch SGD: g += decay*theta; v' = momentum*v + g; theta' = theta - lr*(nesterov ? g + momentum*v' : v').
- * theta,v,grad [P]; lr rank 0; decay rank 0 or [P] (mask * weight decay). */
+ * theta,v,grad [P], or any one shape, e.g. [M,P]; lr rank 0; decay rank 0 or as theta (mask * weight decay). */
 RT_API rt_val rt_sgd_step(rt_graph *g, rt_val theta, rt_val v, rt_val grad, rt_val lr, rt_val decay, double momentum,
                           bool nesterov, rt_val *v_new);
 typedef struct rt_adam_attr {

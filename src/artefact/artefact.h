@@ -73,24 +73,46 @@ json_t *rt_ledger_json(const rt_ledger *l);                     /* owned; goes i
 rt_status rt_ledger_restore(rt_ledger *l, const json_t *saved); /* sums: earlier segments + this one */
 
 /* --- the one type for coresets and distilled sets ------------------------------------------------------------------ */
-/* On disk: images/<class>/<ipc index>.png (ImageFolder-loadable, lossless), set.safetensors ("images" f32 [n,h,w,3] in
- * normalised space, "labels" i64 [n], optional "soft_labels" f32 [n,classes]), index.csv (selections:
- * key,label,rank,score), classes.txt, manifest.json of kind "set". Details: set.c. */
+/* On disk: images/<class>/<ipc index>.png (ImageFolder-loadable, lossless), set.safetensors ("images" f32 [n,h,w,3] in the
+ * set's space, "labels" i64 [n], optional "soft_labels" f32 [n,classes]), index.csv (selections: key,label,rank,score),
+ * trace.csv and notes.json (optimised sets), classes.txt, manifest.json of kind "set". Details: set.c.
+ *
+ * Three spaces (matching.md 2.2, 5): normalised, x = (p/255 - mean)/std; unit, x = p/255, normalised on use; zca, whitened by
+ * the ZCA artefact of that hash, which no longer says what a pixel looks like: such a set brings its 8-bit images along. A
+ * zeroed struct plus pixels, labels and classes is a valid set: every field below may stay 0. */
 typedef struct rt_set {
     int64_t n;
     int32_t h, w, ipc;
-    float *px;                    /* n*h*w*3, in normalised space (x = (p/255 - mean)/std) */
+    float *px;                    /* n*h*w*3, in the set's space */
     int32_t *label;               /* n, class-major order */
-    float *soft;                  /* n*classes or NULL */
+    float *soft;                  /* n*classes or NULL: rows are probabilities, or with soft_logits go through softmax on use */
+    bool soft_logits;
+    float step_size;              /* learned rate of the student's SGD, > 0; 0 or NaN: none was learned (read back as NaN) */
+    int32_t factor;               /* multi-formation f: an image is f x f tiles, each a training image of its own; 0 or 1: no tiles */
+    bool unit;                    /* px live in [0,1] */
+    char zca[RT_HASH_HEX];        /* content hash of the ZCA artefact px live under; "": none */
+    uint8_t *rgb;                 /* n*h*w*3, what px look like; required with zca, else NULL */
+    char *notes;                  /* JSON object, or NULL: "skipped" iterations, "deviations" from the published method, ... */
+    char *trace;                  /* CSV with a header line, or NULL: one row an iteration */
     char **key;                   /* source keys of a selection, NULL for synthetic images */
     double *score;                /* of a selection or NULL */
-    rt_normalise norm;            /* the transform px lives under */
+    rt_normalise norm;            /* mean and std of the normalised and the unit space */
     rt_classes classes;
     char method[32];
 } rt_set;
 void rt_set_fini(rt_set *s);
-/* The set as its PNG files hold it: 8-bit images with labels, keys and classes. Returns owned. */
+/* "normalised", "unit" or "zca". */
+const char *rt_set_space(const rt_set *s);
+/* The set as its PNG files hold it: 8-bit images with labels, keys and classes. Returns owned. RT_ERR_ARG for a whitened set
+ * without rgb. */
 rt_status rt_set_stored(const rt_set *s, rt_images *out);
+/* The set as students see it: tiles cut out and enlarged (bilinear, corners not aligned; tile by tile within a class, padded
+ * with mid-grey where factor does not divide the side), unit pixels normalised, logits as probabilities. What is whitened
+ * stays whitened. Owned; n is factor^2 times that of s. */
+rt_status rt_set_decode(const rt_set *s, rt_set *out);
+/* Adds to a manifest what a reader wants to know before he opens the tensors: "space", "zca", "factor", "soft_labels"
+ * ("none", "probabilities" or "logits"), "step_size" and "notes" (null when there is none). */
+rt_status rt_set_describe(const rt_set *s, json_t *manifest);
 /* Writes the files of s into an open commit (not the manifest) and reports stored bytes. */
 rt_status rt_set_write(const rt_set *s, rt_commit *c, int64_t *image_bytes, int64_t *label_bytes);
 /* Reads a committed set; deep verifies checksums. manifest may be NULL, else owned. */

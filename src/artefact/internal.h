@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "artefact/artefact.h"
 #include "retort/status.h"
 
 #define RT_MANIFEST_NAME "manifest.json"
@@ -45,5 +46,18 @@ rt_status rt_artefact_remove(const char *path);
 
 /* True for a relative path without empty, "." or ".." parts: a name a manifest may hold. */
 bool rt_artefact_name_ok(const char *name);
+
+/* --- what set.c, set_write.c and set_read.c share --------------------------------------------------------------------- */
+enum { RT_SET_SIDE_MAX = 1 << 16, RT_SET_FACTOR_MAX = 16, RT_SET_FOLDER = 116, RT_SET_TEXT_MAX = 256 << 20 };
+/* All values of a set whose arrays are there. `numeric` is what a value that is not finite means, `broken` any other fault:
+ * NUMERIC and ARG when a method made them, FORMAT when a file holds them. */
+rt_status rt_set_check(const rt_set *s, const char *where, rt_status numeric, rt_status broken);
+/* RT_OK for text that starts with a header line, ends with a newline and holds no NUL byte. */
+rt_status rt_set_check_trace(const char *text, size_t n, const char *where, rt_status broken);
+/* 8 bits of image i: n = h*w*3 bytes. */
+void rt_set_rgb(const rt_set *s, int64_t i, uint8_t *rgb);
+/* True when the class names are in byte order and fit as folder names; folder of a class, RT_SET_FOLDER bytes. */
+bool rt_set_plain_names(const rt_classes *c);
+void rt_set_folder(const rt_classes *c, int32_t label, bool plain, char *out);
 
 #endif

@@ -40,6 +40,7 @@ typedef struct rt_backend_vtable {
     void (*free)(rt_backend *be, void *p);
     rt_status (*upload)(rt_backend *be, void *dst, const void *src, size_t bytes);
     rt_status (*download)(rt_backend *be, void *dst, const void *src, size_t bytes);
+    rt_status (*copy)(rt_backend *be, void *dst, const void *src, size_t bytes); /* within its memory; NULL: upload does */
     /* RT_F32 constants, at prepare; double, so that ref keeps 1/3. RT_I32 constants are uploaded. */
     rt_status (*fill)(rt_backend *be, void *dst, double value, size_t count);
     rt_status (*begin_run)(rt_backend *be); /* optional */

@@ -38,6 +38,7 @@ void rt_tensor_destroy(rt_tensor *t)
 }
 
 const rt_shape *rt_tensor_shape(const rt_tensor *t) { return &t->shape; }
+size_t rt_tensor_bytes(const rt_tensor *t) { return t->bytes; }
 void *rt_tensor_host(rt_tensor *t) { return t->be->vt->host_memory ? t->data : NULL; }
 
 static rt_status check_size(const rt_tensor *t, const char *verb, size_t got, size_t want, const char *unit)
@@ -129,4 +130,19 @@ rt_status rt_tensor_read_f64(const rt_tensor *t, double *dst, size_t count)
     }
 out:
     return st;
+}
+
+rt_status rt_tensor_copy(rt_tensor *dst, int64_t dst_at, const rt_tensor *src, int64_t src_at, int64_t count)
+{
+    char a[RT_SHAPE_STR], b[RT_SHAPE_STR];
+    const rt_backend_vtable *vt = dst->be->vt;
+    const size_t elem = elem_bytes(dst);
+    if (src->be != dst->be || src->shape.dtype != dst->shape.dtype || count < 0 || dst_at < 0 || src_at < 0 ||
+        count > rt_shape_count(&dst->shape) - dst_at || count > rt_shape_count(&src->shape) - src_at)
+        return RT_RAISE(RT_ERR_ARG, "copy of %lld elements from %s at %lld to %s at %lld", (long long)count,
+                        rt_shape_str(&src->shape, a, sizeof a), (long long)src_at,
+                        rt_shape_str(&dst->shape, b, sizeof b), (long long)dst_at);
+    void *to = (char *)dst->data + (size_t)dst_at * elem;
+    const void *from = (const char *)src->data + (size_t)src_at * elem;
+    return (vt->copy ? vt->copy : vt->upload)(dst->be, to, from, (size_t)count * elem);
 }

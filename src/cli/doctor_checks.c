@@ -251,7 +251,7 @@ static rt_status small_program(const char *backend, double *y_conv, double *y_ma
         in[i] = rt_input(g, name[i], shape[i]);
     }
     rt_val none = {0};
-    rt_val y = rt_conv2d(g, in[0], in[1], none, (rt_conv_attr){{1, 1}, {1, 1}, 1});
+    rt_val y = rt_conv2d(g, in[0], in[1], none, (rt_conv_attr){{1, 1}, {1, 1}, 1, 0});
     rt_val z = rt_matmul(g, in[2], rt_reshape(g, y, RT_SHAPE(RT_F32, N * S * S, K)), false, true);
     RT_TRY(rt_graph_status(g));
     rt_bind bi[] = {{in[0], t[0]}, {in[1], t[1]}, {in[2], t[2]}}, bo[] = {{y, t[3]}, {z, t[4]}};

@@ -16,7 +16,7 @@
 #include "base/fs.h"
 #include "config/schema.h"
 
-enum { MAX_FILE_BYTES = 1 << 20, MAX_ROWS = 160 };
+enum { MAX_FILE_BYTES = 1 << 20, MAX_ROWS = 512 };
 
 typedef struct reader {
     yaml_parser_t yaml;
@@ -362,6 +362,7 @@ static rt_status check_whole(const reader *r)
         return rt_error_fix(st, "use an epoch that is trained, or 0 for the last");
     }
     st = check_dsa(r, "dm.dsa", c->dm.dsa);
+    if (st == RT_OK) st = check_dsa(r, "dc.dsa", c->dc.dsa);
     if (st == RT_OK) st = check_dsa(r, "dsa.strategy", c->dsa.strategy);
     return st;
 }

@@ -1,10 +1,12 @@
 /* One cell of the grid: one student, one set, one seed. */
 #include "eval/eval.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "eval/checks.h"
 
 void rt_eval_result_fini(rt_eval_result *r)
 {
@@ -12,45 +14,85 @@ void rt_eval_result_fini(rt_eval_result *r)
     r->per_class = NULL;
 }
 
-rt_status rt_eval_set(rt_trainer *t, const rt_set *set, const rt_images *test, const rt_normalise *norm, const rt_train_run *run,
-                      rt_eval_result *out)
+/* Students can only be judged on data that live where their training images lived. */
+static rt_status same_space(const rt_set *set, const char *zca)
 {
-    rt_train_data data = {.n = set->n, .px = set->px, .label = set->label, .soft = set->soft, .norm = set->norm};
+    rt_status st = RT_OK;
+    bool given = zca && zca[0];
+    if (!set->zca[0] && !given) return RT_OK;
+    if (set->zca[0] && given && !strcmp(set->zca, zca)) return RT_OK;
+    if (set->zca[0] && !given) {
+        st = RT_RAISE(RT_ERR_CONFIG, "the set holds whitened pixels (ZCA %.12s), the evaluation data are not whitened", set->zca);
+        return rt_error_fix(st, "add --set data.zca=true, which fits and applies the whitening to this data");
+    }
+    if (!set->zca[0]) {
+        st = RT_RAISE(RT_ERR_CONFIG, "the evaluation data are whitened (ZCA %.12s), the set's pixels are %s", zca, rt_set_space(set));
+        return rt_error_fix(st, "evaluate this set with --set data.zca=false");
+    }
+    st = RT_RAISE(RT_ERR_CONFIG, "the set lives under the whitening %.12s, the evaluation data under %.12s", set->zca, zca);
+    return rt_error_fix(st, "use the training images that the set was constructed from: they decide the whitening");
+}
+
+rt_status rt_eval_set(rt_trainer *t, const rt_set *set, const rt_eval_task *task, const rt_train_run *run, rt_eval_result *out)
+{
+    rt_set seen = {0};
     rt_images stored = {0};
     rt_status st = RT_OK;
-    RT_TRY(rt_classes_check(&set->classes, "the set", &test->classes, "the test data"));
-    if (rt_trainer_recipe(t)->augment == RT_AUGMENT_RRC_CUTMIX || rt_trainer_recipe(t)->augment == RT_AUGMENT_FLIP_CROP) {
-        RT_TRY(rt_set_stored(set, &stored));
+    rt_augment_kind augment = rt_trainer_recipe(t)->augment;
+    RT_TRY(rt_classes_check(&set->classes, "the set", task->classes, "the test data"));
+    RT_TRY(same_space(set, task->zca));
+    RT_TRY(rt_set_decode(set, &seen));
+    rt_train_data data = {.n = seen.n, .px = seen.px, .label = seen.label, .norm = seen.norm};
+    if (task->soft_labels) data.soft = seen.soft;
+    if (augment == RT_AUGMENT_RRC_CUTMIX || augment == RT_AUGMENT_FLIP_CROP) {
+        if (seen.zca[0]) {
+            st = RT_RAISE(RT_ERR_CONFIG, "%s draws views of 8-bit images, whitened pixels have none", rt_trainer_recipe(t)->name);
+            rt_error_fix(st, "evaluate whitened sets with a protocol that augments by DSA, such as p1_mtt");
+            goto out;
+        }
+        RT_TRY(rt_set_stored(&seen, &stored));
         data.images = &stored;
     }
-    RT_TRY(rt_eval_data(t, &data, test, norm, run, out));
+    RT_TRY(rt_eval_data(t, &data, task, run, out));
 out:
+    rt_set_fini(&seen);
     rt_images_fini(&stored);
     return st;
 }
 
-rt_status rt_eval_data(rt_trainer *t, const rt_train_data *data, const rt_images *test, const rt_normalise *norm,
-                       const rt_train_run *run, rt_eval_result *out)
+rt_status rt_eval_data(rt_trainer *t, const rt_train_data *data, const rt_eval_task *task, const rt_train_run *run,
+                       rt_eval_result *out)
 {
     rt_status st = RT_OK;
     rt_train_result tr;
-    int32_t *predicted = NULL, classes = test->classes.n;
+    rt_train_run with_checks = *run;
+    const rt_train_data *test = task->test;
+    int32_t classes = task->classes->n;
     int64_t *hit = NULL, *seen = NULL;
     double begun = rt_now();
-    rt_eval_result r = {.n_test = test->n};
-    RT_ALLOC(predicted, (size_t)test->n * sizeof *predicted, "predictions");
+    rt_eval_result r = {.n_test = test->n, .best = NAN};
+    rt_checks checks = {.t = t, .test = test, .run = run, .every = task->check_every};
+    RT_ALLOC(checks.predicted, (size_t)test->n * sizeof *checks.predicted, "predictions");
     RT_ALLOC(hit, (size_t)classes * sizeof *hit, "per-class counts");
     RT_ALLOC(seen, (size_t)classes * sizeof *seen, "per-class counts");
     RT_ALLOC(r.per_class, (size_t)classes * sizeof *r.per_class, "per-class accuracy");
-    RT_TRY(rt_trainer_run(t, data, run, &tr));
-    rt_train_data test_data = {.n = test->n, .images = test, .label = test->label, .norm = *norm};
-    RT_TRY(rt_trainer_infer(t, &test_data, run->threads, NULL, NULL, predicted));
+    if (task->check_every > 0) {
+        RT_TRY(rt_checks_open(&checks));
+        with_checks.on_epoch = rt_checks_on_epoch;
+        with_checks.on_epoch_to = &checks;
+    }
+    RT_TRY(rt_trainer_run(t, data, &with_checks, &tr));
+    RT_TRY(rt_checks_score(&checks, &r.n_correct));
     for (int64_t i = 0; i < test->n; i++) {
         seen[test->label[i]]++;
-        hit[test->label[i]] += predicted[i] == test->label[i];
-        r.n_correct += predicted[i] == test->label[i];
+        hit[test->label[i]] += checks.predicted[i] == test->label[i];
     }
     for (int32_t c = 0; c < classes; c++) r.per_class[c] = seen[c] ? (double)hit[c] / (double)seen[c] : 0.0;
+    if (task->check_every > 0) {
+        rt_checks_take(&checks, r.n_correct, rt_trainer_recipe(t)->epochs);
+        r.best = (double)checks.best / (double)test->n;
+        r.best_epoch = checks.best_epoch;
+    }
     r.accuracy = (double)r.n_correct / (double)test->n;
     r.first_loss = tr.first_loss;
     r.last_loss = tr.last_loss;
@@ -60,7 +102,7 @@ rt_status rt_eval_data(rt_trainer *t, const rt_train_data *data, const rt_images
     *out = r;
     r.per_class = NULL;
 out:
-    rt_free(predicted);
+    rt_free(checks.predicted);
     rt_free(hit);
     rt_free(seen);
     rt_eval_result_fini(&r);

@@ -3,6 +3,9 @@
  * The exec owns the plan (with copies of the nodes), the prepared kernels and one arena; it borrows the backend and the
  * tensors. Addresses never change after prepare, which is what capturing a step needs.
  *
+ * Execs that take turns may share one arena (rt_exec_opts.arena_of). Constants lie in the arena, so an exec fills its own
+ * again when another one ran since.
+ *
  * Poison mode is for tests. Before a run every arena store is filled with bytes 0xff (a NaN as float or double, -1 as
  * int32), as is scratch before each kernel and a store after its last reader, so reading what nobody wrote shows up as NaN.
  * Each store and scratch is followed by a guard that must survive the kernel that writes it. */
@@ -108,10 +111,16 @@ rt_status rt_exec_prepare(rt_backend *be, const rt_graph *g, const rt_bind *in, 
     if (ex->opts.poison) ex->plan->guard = GUARD_BYTES;
     RT_TRY(rt_plan_pack(ex->plan));
     if (!ex->opts.plan_only) {
-        if (ex->plan->arena_bytes)
+        ex->owner = o && o->arena_of && o->arena_of->owner ? o->arena_of->owner : ex;
+        if (ex->owner != ex && ex->owner->be == be && ex->owner->plan->arena_bytes >= ex->plan->arena_bytes)
+            ex->arena = ex->owner->arena;
+        else
+            ex->owner = ex;
+        if (ex->plan->arena_bytes && ex->owner == ex)
             RT_TRYF(be->vt->alloc(be, ex->plan->arena_bytes, &ex->arena), "arena of %zu bytes", ex->plan->arena_bytes);
         RT_TRY(bind_addresses(ex));
         RT_TRY(fill_constants(ex));
+        ex->owner->last_run = ex;
         if (ex->opts.poison) {
             for (int i = 0; i < ex->plan->n_store; i++)
                 if (ex->plan->store[i].bytes > ex->bounce_bytes) ex->bounce_bytes = ex->plan->store[i].bytes;
@@ -134,7 +143,8 @@ void rt_exec_destroy(rt_exec *ex)
         const rt_kernel *k = &ex->be->vt->kernels[ex->prep[s].node->op];
         if (k->release) k->release(&ex->prep[s]);
     }
-    if (ex->arena) ex->be->vt->free(ex->be, ex->arena);
+    if (ex->owner == ex && ex->arena) ex->be->vt->free(ex->be, ex->arena);
+    if (ex->owner && ex->owner != ex && ex->owner->last_run == ex) ex->owner->last_run = NULL;
     rt_plan_destroy(ex->plan);
     rt_free(ex->bounce);
     rt_free(ex->address);
@@ -229,6 +239,10 @@ rt_status rt_exec_run(rt_exec *ex)
 {
     rt_status st = RT_OK;
     if (ex->opts.plan_only) return RT_RAISE(RT_ERR_ARG, "this exec was prepared with plan_only and cannot run");
+    if (ex->owner->last_run != ex) {
+        RT_TRY(fill_constants(ex));
+        ex->owner->last_run = ex;
+    }
     if (ex->be->vt->begin_run) RT_TRY(ex->be->vt->begin_run(ex->be));
     for (int s = 0; s < ex->plan->n_step; s++) RT_TRY(run_step(ex, s));
     if (ex->be->vt->end_run) RT_TRY(ex->be->vt->end_run(ex->be));

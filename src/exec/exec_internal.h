@@ -15,6 +15,8 @@ struct rt_exec {
     int n_prep;         /* kernels prepared so far: what destroy must release */
     long n_run;
     void *arena;
+    struct rt_exec *owner;    /* whose arena this is: this exec, or one it borrows from; NULL under plan_only */
+    struct rt_exec *last_run; /* owners: whose constants lie in the arena */
     void *bounce;       /* poison mode: host copy of the largest store */
     size_t bounce_bytes;
 };

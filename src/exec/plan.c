@@ -233,6 +233,13 @@ static bool may_overwrite(const builder *b, int s, int o, uint32_t u, const rt_s
     return true;
 }
 
+/* Whether v is all of its root's elements, in another shape at most. */
+static bool is_whole(const builder *b, uint32_t v)
+{
+    const value *x = &b->val[v];
+    return x->offset == 0 && rt_shape_count(&x->shape) == rt_shape_count(&b->val[x->root].shape);
+}
+
 /* Whether root r may be computed straight into tensor t: every input that lives there has been read by then. */
 static bool can_write_direct(const builder *b, uint32_t r, const rt_tensor *t)
 {
@@ -287,14 +294,14 @@ static rt_status schedule(builder *b)
     }
     mark_reads(b);
     for (int i = 0; i < b->n_out; i++) {
-        uint32_t v = b->result[i];
-        if (b->val[v].root == v && can_write_direct(b, v, b->out[i].t))
-            b->val[v].direct = store_of_tensor(b, b->out[i].t);
+        uint32_t v = b->result[i], root = b->val[v].root;
+        if (is_whole(b, v) && can_write_direct(b, root, b->out[i].t))
+            b->val[root].direct = store_of_tensor(b, b->out[i].t);
     }
     for (int i = 0; i < b->n_out; i++) { /* the rest is copied when all reading is done */
         uint32_t v = b->result[i];
         int home = b->val[b->val[v].root].direct;
-        if (b->val[v].root == v && home != NONE && b->p->store[home].tensor == b->out[i].t) continue;
+        if (is_whole(b, v) && home != NONE && b->p->store[home].tensor == b->out[i].t) continue;
         if (tensor_of_input(b, b->val[v].root) == b->out[i].t && b->val[v].offset == 0) continue; /* is there already */
         RT_TRY(add_copy(b, v, next));
         b->val[next++].direct = store_of_tensor(b, b->out[i].t);

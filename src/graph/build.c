@@ -108,6 +108,8 @@ rt_val rt_graph_none(rt_graph *g, rt_op op)
 /* --- questions --------------------------------------------------------------------------------------------------- */
 rt_val rt_node_out(rt_val first, int o) { return first.id ? (rt_val){first.id + (uint32_t)o} : first; }
 
+bool rt_graph_expanding(const rt_graph *g) { return g->expanding > 0; }
+
 const rt_node *rt_val_node(const rt_graph *g, rt_val v, int *out_index)
 {
     if (v.id == 0 || v.id >= g->n_val) return NULL;

@@ -15,8 +15,9 @@
  * and is summed to the input's here, on the edge, once.
  *
  * Contributions are added in order of arrival, with one exception: theta is one long vector and a network reads it through
- * hundreds of slices, whose adjoints are hundreds of vectors of theta's length, nearly all zeros. One-dimensional pads
- * whose ranges are equal or disjoint are therefore joined by concat: one pass over theta instead of one per parameter.
+ * hundreds of slices, whose adjoints are hundreds of vectors of theta's length, nearly all zeros. Pads of a vector, or of
+ * the columns of a matrix (theta [M,P] of M networks), whose ranges are equal or disjoint are therefore joined by concat:
+ * one pass over theta instead of one per parameter.
  *
  * Fused ops. A node whose row has no vjp (or says that this combination of gradients needs it) is differentiated through
  * its expansion: build the same outputs from primitives, then run the same walk over that region, with the node's own
@@ -187,7 +188,7 @@ static rt_status contribute(walk *w, size_t pos, rt_val v)
     return RT_OK;
 }
 
-typedef struct piece { /* a one-dimensional pad: src at [lo, hi), zeros elsewhere */
+typedef struct piece { /* a pad along the last axis of a vector or matrix: src at [lo, hi), zeros elsewhere */
     int64_t lo, hi;
     rt_val src;
 } piece;
@@ -202,18 +203,30 @@ static int by_range(const void *a, const void *b)
 static bool as_piece(const rt_graph *g, rt_val v, piece *p)
 {
     const rt_node *n = rt_val_node(g, v, NULL);
-    if (n->op != RT_OP_PAD || n->out_shape[0].rank != 1) return false;
-    p->lo = ((const rt_pad_attr *)n->attr)->lo[0];
-    p->hi = p->lo + n->in_shape[0].d[0];
+    const rt_pad_attr *a = n->attr;
+    const int last = n->out_shape[0].rank - 1;
+    if (n->op != RT_OP_PAD || last < 0 || last > 1 || (last == 1 && (a->lo[0] || a->hi[0]))) return false;
+    p->lo = a->lo[last];
+    p->hi = p->lo + n->in_shape[0].d[last];
     p->src = n->in[0];
     return true;
 }
 
-/* Joins n pieces of a vector of length len: equal ranges add, disjoint ones concatenate, gaps are zeros.
+/* Zeros beside the pieces of a value of shape `of`, n columns of them. */
+static rt_val gap(rt_graph *g, const rt_shape *of, int64_t n)
+{
+    rt_shape s = *of;
+    s.d[s.rank - 1] = n;
+    return rt_const(g, 0, s);
+}
+
+/* Joins n pieces of a vector or matrix of this shape: equal ranges add, disjoint ones concatenate, gaps are zeros.
  * none when two ranges overlap in part. */
-static rt_status join(rt_graph *g, piece *p, size_t n, int64_t len, rt_val *out)
+static rt_status join(rt_graph *g, piece *p, size_t n, const rt_shape *of, rt_val *out)
 {
     rt_status st = RT_OK;
+    const int last = of->rank - 1;
+    const int64_t len = of->d[last];
     rt_val *part = NULL;
     size_t n_part = 0, m = 0;
     int64_t at = 0;
@@ -230,17 +243,20 @@ static rt_status join(rt_graph *g, piece *p, size_t n, int64_t len, rt_val *out)
         p[m++] = p[i];
     }
     if (m == 1) {
-        *out = rt_pad(g, p[0].src, &p[0].lo, &(int64_t){len - p[0].hi});
+        int64_t lo[2] = {0}, hi[2] = {0};
+        lo[last] = p[0].lo;
+        hi[last] = len - p[0].hi;
+        *out = rt_pad(g, p[0].src, lo, hi);
         return rt_graph_status(g);
     }
     RT_ALLOC(part, (2 * m + 1) * sizeof *part, "gradient pieces");
     for (size_t i = 0; i < m; i++) {
-        if (p[i].lo > at) part[n_part++] = rt_const(g, 0, RT_SHAPE(RT_F32, p[i].lo - at));
+        if (p[i].lo > at) part[n_part++] = gap(g, of, p[i].lo - at);
         part[n_part++] = p[i].src;
         at = p[i].hi;
     }
-    if (at < len) part[n_part++] = rt_const(g, 0, RT_SHAPE(RT_F32, len - at));
-    *out = rt_concat(g, part, (int)n_part, 0);
+    if (at < len) part[n_part++] = gap(g, of, len - at);
+    *out = rt_concat(g, part, (int)n_part, last);
     st = rt_graph_status(g);
 out:
     rt_free(part);
@@ -261,7 +277,8 @@ static rt_status combine(walk *w, size_t pos, rt_val *out)
         n_piece = 0;
         for (uint32_t l = w->head[pos]; l; l = w->link[l].next)
             n_piece += as_piece(g, w->link[l].v, &p[n_piece]);
-        RT_TRY(join(g, p, n_piece, rt_val_shape(g, (rt_val){w->id[pos]})->d[0], &joined));
+        const rt_shape of = *rt_val_shape(g, (rt_val){w->id[pos]}); /* appending moves the graph's own */
+        RT_TRY(join(g, p, n_piece, &of, &joined));
     }
     for (uint32_t l = w->head[pos]; l; l = w->link[l].next) {
         if (joined.id && as_piece(g, w->link[l].v, &one)) continue;
@@ -282,7 +299,9 @@ static rt_status through_expansion(rt_graph *g, const rt_node *n, const rt_val *
     rt_val y[RT_MAX_OUT] = {{0}}, used[RT_MAX_OUT], g_used[RT_MAX_OUT], *want = NULL;
     int n_used = 0;
     if (nesting > MAX_NESTING) return RT_RAISE(RT_ERR_INTERNAL, "%s: its expansion contains itself", row->name);
+    g->expanding++;
     row->expand(g, n, y);
+    g->expanding--;
     RT_TRYF(rt_graph_status(g), "expand %s", row->name);
     for (int o = 0; o < n->n_out; o++) {
         const rt_shape *s = rt_val_shape(g, y[o]);

@@ -17,6 +17,7 @@ struct rt_graph {
     size_t n_slot;
     uint32_t *input;        /* indices of INPUT nodes */
     size_t n_input, cap_input;
+    int expanding;          /* depth of expansions under way: rt_graph_expanding */
     rt_status st;           /* first error */
     rt_error_chain chain;
 };

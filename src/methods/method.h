@@ -8,26 +8,17 @@
 #include <stdint.h>
 
 #include "artefact/artefact.h"
+#include "config/config.h"
 #include "data/data.h"
 #include "nn/nn.h"
 #include "retort/exec.h"
+#include "teacher/experts.h"
 
 enum {
     RT_NEEDS_FEATURES = 1, /* training-set features of a teacher */
-    RT_NEEDS_EL2N = 2      /* EL2N scores of a teacher */
+    RT_NEEDS_EL2N = 2,     /* EL2N scores of a teacher */
+    RT_NEEDS_EXPERTS = 4   /* expert trajectories (teacher/experts.h) */
 };
-
-typedef struct rt_dm_params {
-    int64_t iterations, batch_real;
-    double lr, momentum;
-    bool init_noise;
-    const char *dsa_strategy; /* "" or "none": no augmentation */
-} rt_dm_params;
-
-typedef struct rt_coreset_params {
-    bool normalise;       /* L2-normalise features */
-    bool kcenter_random;  /* start at a random member instead of the class medoid */
-} rt_coreset_params;
 
 /* Files that replace draws, so that one step can be compared with another framework; NULL or "" means "draw". */
 typedef struct rt_draw_files {
@@ -48,13 +39,16 @@ typedef struct rt_build_ctx {
     const float *features;        /* [train->n, feature_dim] or NULL */
     int64_t feature_dim;
     const double *el2n;           /* [train->n] or NULL */
-    rt_dm_params dm;
-    rt_coreset_params coreset;
+    const rt_experts *experts;    /* or NULL */
+    const rt_config *config;      /* a method reads its own section and nothing that names paths or the evaluation */
     rt_draw_files files;
     const char *ckpt_dir, *inputs_hash;
     double ckpt_seconds;
     int keep;
     rt_ledger *ledger;
+    /* Keeps the set as it is after iteration it, when methods.snapshots asks for it; NULL: nobody wants it. */
+    rt_status (*snapshot)(void *to, int64_t it, const rt_set *set);
+    void *snapshot_to;
 } rt_build_ctx;
 
 /* What a construction will take, for `retort plan`; times from a short measured run. */
@@ -65,8 +59,13 @@ typedef struct rt_estimate {
 
 typedef struct rt_method {
     const char *name, *family, *title;  /* "dm", "distribution matching", "DM (Zhao & Bilen, WACV 2023)" */
+    const char *section;                /* of its settings; NULL: the one that carries its name */
     unsigned needs;
     bool stochastic;                    /* constructions differ by seed */
+    /* With RT_NEEDS_EXPERTS: the last snapshot of the trajectories that this configuration can read (max_start - 1 + M), and
+     * whether the final one of each expert is read besides. What no method reads is neither trained nor kept. */
+    void (*expert_span)(const rt_config *c, int64_t *last, bool *final);
+    int64_t (*iterations)(const rt_config *c); /* outer iterations; NULL: constructed in one go, without snapshots */
     rt_status (*construct)(const rt_build_ctx *ctx, rt_set *out);
     rt_status (*estimate)(const rt_build_ctx *ctx, rt_estimate *out); /* NULL: seconds; nothing worth planning */
 } rt_method;

@@ -1,5 +1,6 @@
 /* Layers over an rt_net (net.h). Every function works in both walks: it always computes the output shape and registers
- * or takes its parameters, and appends nodes only when there is a graph.
+ * or takes its parameters, and appends nodes only when there is a graph. Of M networks (n->nets) the images come in M
+ * blocks, and convolution and norm meet them with M blocks of parameters; the linear layer is a batch of M products.
  *
  * Normalisation follows PyTorch: eps 1e-5, biased variance for the output; BatchNorm's running variance takes the
  * unbiased one with momentum 0.1. */
@@ -9,7 +10,7 @@
 
 static const double norm_eps = 1e-5, stat_momentum = 0.1;
 
-static rt_val scale_rows(rt_graph *g, rt_val w, rt_val scale, int32_t k)
+static rt_val scale_rows(rt_graph *g, rt_val w, rt_val scale, int64_t k)
 {
     return rt_mul(g, w, rt_reshape(g, scale, RT_SHAPE(RT_F32, k, 1, 1, 1)));
 }
@@ -19,7 +20,7 @@ static void update_stats(rt_net *n, rt_act x, rt_val mean, rt_val rstd, rt_val r
                          int32_t mean_at, int32_t var_at)
 {
     rt_graph *g = n->g;
-    double count = (double)n->batch * x.h * x.w;
+    double count = (double)(n->batch / n->nets) * x.h * x.w;
     rt_val var = rt_add_scalar(g, rt_recip(g, rt_square(g, rt_stop_gradient(g, rstd))), -norm_eps);
     rt_val unbiased = rt_mul_scalar(g, var, stat_momentum * count / (count - 1.0));
     rt_val fresh = rt_mul_scalar(g, rt_stop_gradient(g, mean), stat_momentum);
@@ -36,6 +37,12 @@ static rt_act avg_pool2(rt_net *n, rt_act x)
     return x;
 }
 
+static rt_conv_attr conv_attr(const rt_net *n, const rt_conv_norm *c)
+{
+    return (rt_conv_attr){
+        .stride = {c->stride, c->stride}, .pad = {c->pad, c->pad}, .groups = 1, .nets = (int32_t)n->nets};
+}
+
 /* Convolution, BatchNorm, optional ReLU. Outside training the norm is an affine map per channel with known
  * coefficients, so it is folded into the convolution: same function of every input, one pass over the map less. */
 static rt_act conv_batch_norm(rt_net *n, rt_act x, const rt_conv_norm *c, rt_val w, rt_val b, rt_act y)
@@ -43,7 +50,7 @@ static rt_act conv_batch_norm(rt_net *n, rt_act x, const rt_conv_norm *c, rt_val
     rt_graph *g = n->g;
     int32_t mean_at, var_at;
     rt_shape vec = RT_SHAPE(RT_F32, c->out);
-    rt_conv_attr ca = {.stride = {c->stride, c->stride}, .pad = {c->pad, c->pad}, .groups = 1};
+    rt_conv_attr ca = conv_attr(n, c);
     rt_val gamma = rt_net_param(n, c->norm, "weight", vec, RT_INIT_ONE, 1);
     rt_val beta = rt_net_param(n, c->norm, "bias", vec, RT_INIT_ZERO, 1);
     rt_val run_mean = rt_net_stat(n, c->norm, "running_mean", c->out, 0.0f, &mean_at);
@@ -51,12 +58,12 @@ static rt_act conv_batch_norm(rt_net *n, rt_act x, const rt_conv_norm *c, rt_val
 
     if (!g) return y;
     if (n->training) {
-        if (n->batch * y.h * y.w < 2) {
+        if (n->batch / n->nets * y.h * y.w < 2) {
             rt_net_fail(n, RT_RAISE(RT_ERR_ARG, "%s: batch statistics need more than one value per channel", c->norm));
             return y;
         }
         rt_val mean, rstd;
-        rt_norm_attr a = {.kind = RT_NORM_BATCH, .groups = 1, .relu = c->relu, .eps = norm_eps};
+        rt_norm_attr a = {.kind = RT_NORM_BATCH, .groups = 1, .relu = c->relu, .nets = n->nets, .eps = norm_eps};
         y.v = rt_norm(g, rt_conv2d(g, x.v, w, b, ca), gamma, beta, a, &mean, &rstd);
         update_stats(n, y, mean, rstd, run_mean, run_var, mean_at, var_at);
         return y;
@@ -64,7 +71,7 @@ static rt_act conv_batch_norm(rt_net *n, rt_act x, const rt_conv_norm *c, rt_val
     rt_val scale = rt_mul(g, gamma, rt_recip(g, rt_sqrt(g, rt_add_scalar(g, run_var, norm_eps))));
     rt_val centre = c->bias ? rt_sub(g, b, run_mean) : rt_neg(g, run_mean);
     rt_val shift = rt_add(g, beta, rt_mul(g, centre, scale));
-    y.v = rt_conv2d(g, x.v, scale_rows(g, w, scale, c->out), shift, ca);
+    y.v = rt_conv2d(g, x.v, scale_rows(g, w, scale, n->nets * c->out), shift, ca);
     if (c->relu) y.v = rt_relu(g, y.v);
     return y;
 }
@@ -73,7 +80,7 @@ static rt_act conv_batch_norm(rt_net *n, rt_act x, const rt_conv_norm *c, rt_val
 static rt_val layer_norm(rt_net *n, rt_act y, const rt_conv_norm *c)
 {
     rt_graph *g = n->g;
-    static const int chw_to_hwc[] = {1, 2, 0};
+    static const int chw_to_hwc[] = {0, 2, 3, 1};
     rt_shape chw = RT_SHAPE(RT_F32, y.c, y.h, y.w), vec = RT_SHAPE(RT_F32, y.c);
     rt_val gamma = rt_net_param(n, c->norm, "weight", chw, RT_INIT_ONE, 1);
     rt_val beta = rt_net_param(n, c->norm, "bias", chw, RT_INIT_ZERO, 1);
@@ -81,7 +88,12 @@ static rt_val layer_norm(rt_net *n, rt_act y, const rt_conv_norm *c)
     if (!g) return y.v;
     rt_norm_attr a = {.kind = RT_NORM_GROUP, .groups = 1, .eps = norm_eps};
     rt_val z = rt_norm(g, y.v, rt_const(g, 1.0, vec), rt_const(g, 0.0, vec), a, NULL, NULL);
-    z = rt_add(g, rt_mul(g, z, rt_transpose(g, gamma, chw_to_hwc)), rt_transpose(g, beta, chw_to_hwc));
+    /* [M,n,H,W,C] with one weight per network and element */
+    rt_shape flat = *rt_val_shape(g, z), each = RT_SHAPE(RT_F32, n->nets, n->batch / n->nets, y.h, y.w, y.c);
+    rt_shape mchw = RT_SHAPE(RT_F32, n->nets, y.c, y.h, y.w), wide = RT_SHAPE(RT_F32, n->nets, 1, y.h, y.w, y.c);
+    gamma = rt_reshape(g, rt_transpose(g, rt_reshape(g, gamma, mchw), chw_to_hwc), wide);
+    beta = rt_reshape(g, rt_transpose(g, rt_reshape(g, beta, mchw), chw_to_hwc), wide);
+    z = rt_reshape(g, rt_add(g, rt_mul(g, rt_reshape(g, z, each), gamma), beta), flat);
     return c->relu ? rt_relu(g, z) : z;
 }
 
@@ -93,7 +105,7 @@ rt_act rt_net_conv_norm(rt_net *n, rt_act x, const rt_conv_norm *c)
                 .c = c->out};
     int64_t area = (int64_t)c->kernel * c->kernel;
     int64_t fan_in = area * x.c, fan = c->init == RT_INIT_KAIMING_NORMAL_FAN_OUT ? area * c->out : fan_in;
-    rt_conv_attr ca = {.stride = {c->stride, c->stride}, .pad = {c->pad, c->pad}, .groups = 1};
+    rt_conv_attr ca = conv_attr(n, c);
     int pooled = 0;
     rt_val b = {0};
 
@@ -122,6 +134,7 @@ rt_act rt_net_conv_norm(rt_net *n, rt_act x, const rt_conv_norm *c)
                           .groups = c->kind == RT_MODEL_NORM_INSTANCE ? c->out : 4,
                           .relu = c->relu,
                           .pool = pooled ? 2 : 0,
+                          .nets = n->nets,
                           .eps = norm_eps};
         if (g) y.v = rt_norm(g, y.v, gamma, beta, a, NULL, NULL);
     }
@@ -139,7 +152,14 @@ rt_act rt_net_linear(rt_net *n, rt_act x, const char *prefix, int32_t out)
     rt_val w = rt_net_param(n, prefix, "weight", RT_SHAPE(RT_F32, out, x.c), RT_INIT_UNIFORM_FAN_IN, x.c);
     rt_val b = rt_net_param(n, prefix, "bias", RT_SHAPE(RT_F32, out), RT_INIT_UNIFORM_FAN_IN, x.c);
 
-    if (n->g) y.v = rt_add(n->g, rt_matmul(n->g, x.v, w, false, true), b);
+    if (n->g && n->nets == 1) y.v = rt_add(n->g, rt_matmul(n->g, x.v, w, false, true), b);
+    if (n->g && n->nets > 1) {
+        const int64_t m = n->nets, each = n->batch / m;
+        w = rt_reshape(n->g, w, RT_SHAPE(RT_F32, m, out, x.c));
+        b = rt_reshape(n->g, b, RT_SHAPE(RT_F32, m, 1, out));
+        y.v = rt_matmul(n->g, rt_reshape(n->g, x.v, RT_SHAPE(RT_F32, m, each, x.c)), w, false, true);
+        y.v = rt_reshape(n->g, rt_add(n->g, y.v, b), RT_SHAPE(RT_F32, n->batch, out));
+    }
     return y;
 }
 

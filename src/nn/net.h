@@ -31,7 +31,8 @@ struct rt_net {
     const rt_model *m;
     rt_graph *g;
     rt_val theta, buffers;
-    int64_t batch;
+    int64_t batch; /* images of all networks */
+    int64_t nets;  /* networks: rows of theta; 1 while declaring */
     int training;
     int32_t next_param, next_stat;
     rt_val *stat_new; /* m->n_stat values, filled by training walks */
@@ -47,9 +48,10 @@ extern const rt_arch rt_arch_convnet, rt_arch_mlp, rt_arch_resnet18, rt_arch_res
 
 /* --- param.c -------------------------------------------------------------------------------------------------------
  */
-/* The next parameter, "<prefix>.<leaf>": registered while declaring, a view of theta while building. */
+/* The next parameter, "<prefix>.<leaf>": registered while declaring, a view of theta while building. Of M networks the
+ * view holds each one's parameter in turn along axis 0: [M K,...] for a shape of [K,...]. */
 rt_val rt_net_param(rt_net *n, const char *prefix, const char *leaf, rt_shape shape, rt_init init, int64_t fan);
-/* The next running statistic [count]; *index receives its place in stat_new. */
+/* The next running statistic [M count]; *index receives its place in stat_new. */
 rt_val rt_net_stat(rt_net *n, const char *prefix, const char *leaf, int64_t count, float init, int32_t *index);
 void rt_net_fail(rt_net *n, rt_status st);
 

@@ -60,12 +60,20 @@ typedef struct rt_forward {
 } rt_forward;
 /* x [N,size,size,channels]; theta [P]; buffers [B] or none when the model has none. training: BatchNorm uses batch
  * statistics and updates the running ones (momentum 0.1, unbiased variance); otherwise the running ones, folded into
- * the convolution in front. Features and logits do not depend on layout: maps are flattened in C,H,W order. */
+ * the convolution in front. Features and logits do not depend on layout: maps are flattened in C,H,W order.
+ *
+ * M networks at once: theta [M,P], buffers [M,B], x [M n,size,size,channels] in M equal blocks; logits [M n,classes] and
+ * buffers_new [M,B]. Network m sees block m alone, and computes what it would on its own. Rows of theta stay whole (one
+ * network is one piece of memory, as files and optimisers want it), so each parameter is gathered from M rows: one copy of
+ * theta per pass, a few percent of its optimiser step's traffic. */
 rt_status rt_model_forward(const rt_model *m, rt_graph *g, rt_val x, rt_val theta, rt_val buffers, int training,
                            rt_forward *out);
-/* Gradient of scalar y with respect to the flat theta, as one [P] value: differentiates with respect to each parameter
- * view and concatenates. theta must be the value given to rt_model_forward in the same graph. */
+/* Gradient of scalar y with respect to the flat theta, as one [P] (or [M,P]) value: differentiates with respect to each
+ * parameter's slice and concatenates. theta must be the value given to rt_model_forward in the same graph. */
 rt_status rt_model_grad(const rt_model *m, rt_graph *g, rt_val y, rt_val theta, rt_val *grad);
+/* The same as separate values, for the parameters index[0..n) only: grad[k] has the shape of parameter index[k]. Where a
+ * gradient is differentiated again this spares the concatenation and its adjoint. */
+rt_status rt_model_grads(const rt_model *m, rt_graph *g, rt_val y, rt_val theta, const int32_t *index, int32_t n, rt_val *grad);
 /* Mask for weight decay: 1 on parameters of rank >= 2 named *weight, else 0 (decoupled.md 1.8). out has P floats. */
 void rt_model_decay_mask(const rt_model *m, float *out);
 /* PyTorch's default initialisation (torchvision's for ResNets), network number `index` under `seed`. A pure function of

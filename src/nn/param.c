@@ -35,6 +35,16 @@ static rt_status grow(void **table, int32_t n, int32_t *cap, size_t size)
     return RT_OK;
 }
 
+/* What networks see of vec [P], or of vec [M,P]: `s` of each, in turn along axis 0. */
+static rt_val view_of(rt_graph *g, rt_val vec, int64_t offset, rt_shape s)
+{
+    const rt_shape *from = rt_val_shape(g, vec);
+    if (!from || from->rank == 1) return rt_view1d(g, vec, offset, s);
+    if (s.rank == 0) s = RT_SHAPE(RT_F32, 1);
+    s.d[0] *= from->d[0];
+    return rt_view2d(g, vec, offset, s);
+}
+
 rt_val rt_net_param(rt_net *n, const char *prefix, const char *leaf, rt_shape shape, rt_init init, int64_t fan)
 {
     rt_val none = {0};
@@ -43,7 +53,7 @@ rt_val rt_net_param(rt_net *n, const char *prefix, const char *leaf, rt_shape sh
     if (n->st != RT_OK) return none;
     if (!m) {
         const rt_param *p = &n->m->param[n->next_param++];
-        return rt_view1d(n->g, n->theta, p->offset, p->shape);
+        return view_of(n->g, n->theta, p->offset, p->shape);
     }
     rt_param p = {.shape = shape, .offset = m->n_theta, .count = rt_shape_count(&shape), .init = init, .fan = fan};
     join_name(n, p.name, prefix, leaf);
@@ -61,7 +71,7 @@ rt_val rt_net_stat(rt_net *n, const char *prefix, const char *leaf, int64_t coun
 
     *index = n->next_stat++;
     if (n->st != RT_OK) return none;
-    if (!m) return rt_view1d(n->g, n->buffers, n->m->stat[*index].offset, RT_SHAPE(RT_F32, count));
+    if (!m) return view_of(n->g, n->buffers, n->m->stat[*index].offset, RT_SHAPE(RT_F32, count));
     rt_model_stat s = {.offset = m->n_buffer, .count = count, .init = init};
     join_name(n, s.name, prefix, leaf);
     rt_net_fail(n, grow((void **)&m->stat, m->n_stat, &m->cap_stat, sizeof s));
@@ -108,7 +118,7 @@ rt_status rt_model_create(const rt_model_desc *d, rt_model **out)
     m->arch = arch;
     RT_TRYF(arch->resolve(&m->desc), "network %s", d->arch);
 
-    rt_net walk = {.declare = m, .m = m};
+    rt_net walk = {.declare = m, .m = m, .nets = 1};
     arch->walk(&walk, (rt_act){.h = d->size, .w = d->size, .c = d->channels}, &features, &logits);
     RT_TRYF(walk.st, "network %s", d->arch);
     m->feature_dim = features.c;
@@ -161,6 +171,11 @@ int32_t rt_model_feature_dim(const rt_model *m)
     return m->feature_dim;
 }
 
+static rt_shape rows_of(int64_t nets, int64_t len)
+{
+    return nets ? RT_SHAPE(RT_F32, nets, len) : RT_SHAPE(RT_F32, len);
+}
+
 static rt_status check_value(const rt_graph *g, rt_val v, const char *what, rt_shape want)
 {
     const rt_shape *got = rt_val_shape(g, v);
@@ -183,17 +198,27 @@ rt_status rt_model_forward(const rt_model *m, rt_graph *g, rt_val x, rt_val thet
     const rt_shape *xs = rt_val_shape(g, x);
     int64_t batch = xs && xs->rank == 4 ? xs->d[0] : 1;
     RT_TRYF(check_value(g, x, "x", RT_SHAPE(RT_F32, batch, d->size, d->size, d->channels)), "forward of %s", d->arch);
-    RT_TRYF(check_value(g, theta, "theta", RT_SHAPE(RT_F32, m->n_theta)), "forward of %s", d->arch);
+    const rt_shape *ts = rt_val_shape(g, theta);
+    const int64_t nets = ts && ts->rank == 2 ? ts->d[0] : 0; /* 0: theta is a vector */
+    RT_TRYF(check_value(g, theta, "theta", rows_of(nets, m->n_theta)), "forward of %s", d->arch);
+    if (nets && batch % nets) {
+        st = RT_RAISE(RT_ERR_ARG, "forward of %s: %lld networks do not divide %lld images", d->arch, (long long)nets,
+                      (long long)batch);
+        goto out;
+    }
     if (m->n_stat) {
-        RT_TRYF(check_value(g, buffers, "buffers", RT_SHAPE(RT_F32, m->n_buffer)), "forward of %s", d->arch);
+        RT_TRYF(check_value(g, buffers, "buffers", rows_of(nets, m->n_buffer)), "forward of %s", d->arch);
         RT_ALLOC(stat_new, (size_t)m->n_stat * sizeof *stat_new, "statistics of a forward pass");
     }
 
     rt_net walk = {
-        .m = m, .g = g, .theta = theta, .buffers = buffers, .batch = batch, .training = training, .stat_new = stat_new};
+        .m = m, .g = g, .theta = theta, .buffers = buffers, .batch = batch, .nets = nets ? nets : 1, .training = training,
+        .stat_new = stat_new};
     m->arch->walk(&walk, (rt_act){.v = x, .h = d->size, .w = d->size, .c = d->channels}, &features, &logits);
     RT_TRYF(walk.st, "forward of %s", d->arch);
-    rt_val buffers_new = training && m->n_stat ? rt_concat(g, stat_new, m->n_stat, 0) : none;
+    for (int32_t i = 0; training && nets && i < m->n_stat; i++)
+        stat_new[i] = rt_reshape(g, stat_new[i], RT_SHAPE(RT_F32, nets, m->stat[i].count));
+    rt_val buffers_new = training && m->n_stat ? rt_concat(g, stat_new, m->n_stat, nets ? 1 : 0) : none;
     RT_TRYF(rt_graph_status(g), "forward of %s", d->arch);
     *out = (rt_forward){.logits = logits.v, .features = features.v, .buffers_new = buffers_new};
 out:
@@ -210,13 +235,35 @@ rt_status rt_model_grad(const rt_model *m, rt_graph *g, rt_val y, rt_val theta, 
     RT_TRY(rt_graph_status(g));
     RT_ALLOC(view, 2 * (size_t)n * sizeof *view, "parameter views");
     rt_val *gv = view + n;
-    /* Hash-consing makes these the very views that the forward pass used. */
-    for (int32_t i = 0; i < n; i++) view[i] = rt_view1d(g, theta, m->param[i].offset, m->param[i].shape);
+    const rt_shape *ts = rt_val_shape(g, theta);
+    const int64_t nets = ts && ts->rank == 2 ? ts->d[0] : 0;
+    RT_TRYF(check_value(g, theta, "theta", rows_of(nets, m->n_theta)), "gradient of %s", m->desc.arch);
+    /* Hash-consing makes these the very slices that the forward pass reshapes its parameters from. */
+    for (int32_t i = 0; i < n; i++) {
+        const rt_param *p = &m->param[i];
+        view[i] = nets ? rt_view2d(g, theta, p->offset, RT_SHAPE(RT_F32, nets, p->count))
+                       : rt_view1d(g, theta, p->offset, RT_SHAPE(RT_F32, p->count));
+    }
     RT_TRYF(rt_grad(g, y, view, n, gv), "gradient of %s", m->desc.arch);
-    for (int32_t i = 0; i < n; i++) gv[i] = rt_reshape(g, gv[i], RT_SHAPE(RT_F32, m->param[i].count));
-    rt_val flat = rt_concat(g, gv, n, 0);
+    rt_val flat = rt_concat(g, gv, n, nets ? 1 : 0);
     RT_TRYF(rt_graph_status(g), "gradient of %s", m->desc.arch);
     *grad = flat;
+out:
+    rt_free(view);
+    return st;
+}
+
+rt_status rt_model_grads(const rt_model *m, rt_graph *g, rt_val y, rt_val theta, const int32_t *index, int32_t n, rt_val *grad)
+{
+    rt_status st = RT_OK;
+    rt_val *view = NULL;
+    RT_TRY(rt_graph_status(g));
+    RT_ALLOC(view, (size_t)n * sizeof *view, "parameter views");
+    for (int32_t k = 0; k < n; k++) {
+        const rt_param *p = &m->param[index[k]];
+        view[k] = rt_view1d(g, theta, p->offset, p->shape);
+    }
+    RT_TRYF(rt_grad(g, y, view, n, grad), "gradients of %s", m->desc.arch);
 out:
     rt_free(view);
     return st;

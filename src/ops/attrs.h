@@ -10,12 +10,15 @@
 
 #include "ops/row.h"
 
+/* Networks of a node: `nets` 0 and 1 both mean one, and constructors store 0 for it, so that equal nodes have equal bytes. */
+static inline int64_t rt_nets(int64_t nets) { return nets > 1 ? nets : 1; }
+
 /* CONV2D    (x, w[, bias])  -> y
  * CONV2D_DX (gy, w)         -> gx    needs h, w, c: stride and padding do not determine the input's size
  * CONV2D_DW (x, gy)         -> dw[, db]   needs r, s; db[K] = sum of gy over N,P,Q when has_bias (then n_out is 2) */
 typedef struct rt_conv2d_attr {
     rt_conv_attr conv;
-    int32_t has_bias;  /* CONV2D: a third input; CONV2D_DW: a second output; CONV2D_DX: 0 */
+    int64_t has_bias;  /* CONV2D: a third input; CONV2D_DW: a second output; CONV2D_DX: 0 */
     int64_t h, w, c;   /* CONV2D_DX: H, W, C of x; else 0 */
     int64_t r, s;      /* CONV2D_DW: R, S of w; else 0 */
 } rt_conv2d_attr;
@@ -52,8 +55,8 @@ typedef struct rt_adam_step_attr {
 
 /* COLOR, BOX_MASK, LOG_SOFTMAX, SOFTMAX_CE carry none. SOFTMAX_CE (z, q) -> loss[B], p[B,C]. */
 
-_Static_assert(sizeof(rt_conv2d_attr) == 6 * sizeof(int32_t) + 5 * sizeof(int64_t), "padding would be hashed");
+_Static_assert(sizeof(rt_conv2d_attr) == 6 * sizeof(int32_t) + 6 * sizeof(int64_t), "padding would be hashed");
 _Static_assert(sizeof(rt_pool_dx_attr) == 6 * sizeof(int32_t) + 2 * sizeof(int64_t), "padding would be hashed");
-_Static_assert(sizeof(rt_norm_attr) == 4 * sizeof(int32_t) + sizeof(double), "padding would be hashed");
+_Static_assert(sizeof(rt_norm_attr) == 4 * sizeof(int32_t) + sizeof(int64_t) + sizeof(double), "padding would be hashed");
 
 #endif

@@ -162,7 +162,7 @@ static rt_val unbroadcast(const rt_graph *g, rt_val v, rt_val other)
 {
     const rt_node *n = rt_val_node(g, v, NULL);
     const rt_shape *so = rt_val_shape(g, other);
-    if (!n || !so || n->op != RT_OP_BROADCAST || !rt_shape_eq(&n->out_shape[0], so)) return v;
+    if (!n || !so || rt_graph_expanding(g) || n->op != RT_OP_BROADCAST || !rt_shape_eq(&n->out_shape[0], so)) return v;
     return n->in[0];
 }
 

@@ -18,7 +18,9 @@
  * expansion would meet again (a walk stops at a node's inputs): norm_dx has no public constructor, only norm's vjp
  * makes one. A gradient that does arrive at norm's mean or rstd sends norm itself through its expansion.
  *
- * x [N,H,W,C]; gamma, beta [C]; mean, rstd [N,groups] or [C]; y [N,H,W,C] or [N,H/2,W/2,C]. */
+ * Networks. With `nets` = M, axis 0 of x is M equal blocks with gamma, beta and batch statistics of their own.
+ *
+ * x [N,H,W,C]; gamma, beta [M C]; mean, rstd [N,groups] or [M C]; y [N,H,W,C] or [N,H/2,W/2,C]. */
 #include "ops/attrs.h"
 #include "ops/check.h"
 
@@ -40,7 +42,7 @@ static rt_shape y_shape(const rt_norm_attr *a, const rt_shape *x)
 
 static rt_shape stat_shape(const rt_norm_attr *a, const rt_shape *x)
 {
-    if (a->kind == RT_NORM_BATCH) return RT_SHAPE(RT_F32, x->d[3]);
+    if (a->kind == RT_NORM_BATCH) return RT_SHAPE(RT_F32, rt_nets(a->nets) * x->d[3]);
     return RT_SHAPE(RT_F32, x->d[0], a->groups);
 }
 
@@ -50,7 +52,11 @@ static rt_status norm_check(const rt_node *n)
     const rt_norm_attr *a = n->attr;
     const rt_shape *x = &n->in_shape[0];
     RT_TRY(rt_op_want(n, 0, RT_F32, 4));
-    rt_shape channel = RT_SHAPE(RT_F32, x->d[3]);
+    if (a->nets < 0 || x->d[0] % rt_nets(a->nets)) {
+        st = rt_op_misuse(n, "%lld networks do not divide N = %lld", (long long)a->nets, (long long)x->d[0]);
+        goto out;
+    }
+    rt_shape channel = RT_SHAPE(RT_F32, rt_nets(a->nets) * x->d[3]);
     RT_TRY(rt_op_want_shape(n, 1, &channel));
     RT_TRY(rt_op_want_shape(n, 2, &channel));
     if (a->kind != RT_NORM_GROUP && a->kind != RT_NORM_BATCH)
@@ -98,6 +104,7 @@ out:
 rt_val rt_norm(rt_graph *g, rt_val x, rt_val gamma, rt_val beta, rt_norm_attr a, rt_val *mean, rt_val *rstd)
 {
     if (a.kind == RT_NORM_BATCH) a.groups = 0; /* ignored, so it must not tell equal nodes apart */
+    if (a.nets == 1) a.nets = 0;
     rt_val y = rt_graph_append(g, RT_OP_NORM, (rt_val[]){x, gamma, beta}, 3, &a, sizeof a);
     if (mean) *mean = rt_node_out(y, 1);
     if (rstd) *rstd = rt_node_out(y, 2);
@@ -121,17 +128,29 @@ static void norm_vjp(rt_graph *g, const rt_node *n, const rt_val *gy, rt_val *gx
 
 /* --- expansion ---------------------------------------------------------------------------------------------------- */
 
-/* x seen so that the elements of one statistic are whole axes: [N,H,W,G,C/G] over 1,2,4, or [N,H,W,C] over 0,1,2. */
+/* x seen so that the elements of one statistic are whole axes: [N,H,W,G,C/G] over 1,2,4, or [N,H,W,C] over 0,1,2; and x
+ * seen so that gamma and beta broadcast to it. With networks M > 1 those are [M,N/M,H,W,C] and [M,1,1,1,C]. */
 typedef struct norm_view {
-    rt_shape shape, image; /* the view's shape, and [N,H,W,C] */
+    rt_shape shape, image; /* of one statistic's view, and [N,H,W,C] */
     uint32_t axes;
+    rt_shape affine, channel; /* of the view that gamma broadcasts to, and of gamma there */
+    uint32_t per_channel;     /* axes of affine that gamma's gradient sums over */
 } norm_view;
 
 static norm_view view_of(const rt_norm_attr *a, const rt_shape *x)
 {
-    norm_view v = {.shape = *x, .image = *x, .axes = 1u << 0 | 1u << 1 | 1u << 2};
+    const uint32_t nhw = 1u << 0 | 1u << 1 | 1u << 2;
+    const int64_t nets = rt_nets(a->nets), h = x->d[1], w = x->d[2], c = x->d[3];
+    norm_view v = {.image = *x, .affine = *x, .channel = RT_SHAPE(RT_F32, c), .per_channel = nhw};
+    if (nets > 1) {
+        v.affine = RT_SHAPE(RT_F32, nets, x->d[0] / nets, h, w, c);
+        v.channel = RT_SHAPE(RT_F32, nets, 1, 1, 1, c);
+        v.per_channel = nhw << 1;
+    }
+    v.shape = v.affine;
+    v.axes = v.per_channel;
     if (a->kind == RT_NORM_GROUP) {
-        v.shape = RT_SHAPE(RT_F32, x->d[0], x->d[1], x->d[2], a->groups, x->d[3] / a->groups);
+        v.shape = RT_SHAPE(RT_F32, x->d[0], h, w, a->groups, c / a->groups);
         v.axes = 1u << 1 | 1u << 2 | 1u << 4;
     }
     return v;
@@ -139,7 +158,8 @@ static norm_view view_of(const rt_norm_attr *a, const rt_shape *x)
 
 typedef struct norm_parts {
     rt_val mean, rstd; /* kept dims of the view */
-    rt_val xhat, pre;  /* [N,H,W,C] */
+    rt_val gamma;      /* as the affine view wants it */
+    rt_val xhat, pre;  /* of the affine view */
 } norm_parts;
 
 static norm_parts expand_parts(rt_graph *g, const rt_node *n, const norm_view *v)
@@ -151,8 +171,9 @@ static norm_parts expand_parts(rt_graph *g, const rt_node *n, const norm_view *v
     rt_val centred = rt_sub(g, x, p.mean);
     rt_val var = rt_mean(g, rt_square(g, centred), v->axes, true);
     p.rstd = rt_recip(g, rt_sqrt(g, rt_add_scalar(g, var, a->eps)));
-    p.xhat = rt_reshape(g, rt_mul(g, centred, p.rstd), v->image);
-    p.pre = rt_add(g, rt_mul(g, n->in[1], p.xhat), n->in[2]);
+    p.gamma = rt_reshape(g, n->in[1], v->channel);
+    p.xhat = rt_reshape(g, rt_mul(g, centred, p.rstd), v->affine);
+    p.pre = rt_add(g, rt_mul(g, p.gamma, p.xhat), rt_reshape(g, n->in[2], v->channel));
     return p;
 }
 
@@ -161,7 +182,7 @@ static void norm_expand(rt_graph *g, const rt_node *n, rt_val *out)
     const rt_norm_attr *a = n->attr;
     norm_view v = view_of(a, &n->in_shape[0]);
     norm_parts p = expand_parts(g, n, &v);
-    rt_val y = a->relu ? rt_relu(g, p.pre) : p.pre;
+    rt_val y = rt_reshape(g, a->relu ? rt_relu(g, p.pre) : p.pre, v.image);
     out[0] = a->pool ? rt_avg_pool(g, y, half) : y;
     out[1] = rt_reshape(g, p.mean, n->out_shape[1]);
     out[2] = rt_reshape(g, p.rstd, n->out_shape[2]);
@@ -170,7 +191,6 @@ static void norm_expand(rt_graph *g, const rt_node *n, rt_val *out)
 static void norm_dx_expand(rt_graph *g, const rt_node *n, rt_val *out)
 {
     const rt_norm_attr *a = n->attr;
-    const uint32_t nhw = 1u << 0 | 1u << 1 | 1u << 2;
     norm_view v = view_of(a, &n->in_shape[0]);
     norm_parts p = expand_parts(g, n, &v);
     rt_val ge = n->in[5];
@@ -178,27 +198,35 @@ static void norm_dx_expand(rt_graph *g, const rt_node *n, rt_val *out)
         rt_pool_dx_attr up = {.pool = half, .h = v.image.d[1], .w = v.image.d[2]};
         ge = rt_graph_append(g, RT_OP_AVG_POOL_DX, &ge, 1, &up, sizeof up);
     }
+    ge = rt_reshape(g, ge, v.affine);
     if (a->relu) ge = rt_mul(g, ge, rt_step(g, p.pre));
-    rt_val e = rt_reshape(g, rt_mul(g, ge, n->in[1]), v.shape);
+    rt_val e = rt_reshape(g, rt_mul(g, ge, p.gamma), v.shape);
     rt_val xhat = rt_reshape(g, p.xhat, v.shape);
     rt_val along = rt_mul(g, xhat, rt_mean(g, rt_mul(g, e, xhat), v.axes, true));
     rt_val inner = rt_sub(g, rt_sub(g, e, rt_mean(g, e, v.axes, true)), along);
     out[0] = rt_reshape(g, rt_mul(g, inner, p.rstd), v.image);
-    out[1] = rt_sum(g, rt_mul(g, ge, p.xhat), nhw, false);
-    out[2] = rt_sum(g, ge, nhw, false);
+    out[1] = rt_reshape(g, rt_sum(g, rt_mul(g, ge, p.xhat), v.per_channel, false), n->in_shape[1]);
+    out[2] = rt_reshape(g, rt_sum(g, ge, v.per_channel, false), n->in_shape[1]);
 }
 
 /* --- definition --------------------------------------------------------------------------------------------------- */
 
-/* Statistic of element (image, channel). */
-static int64_t stat_at(const rt_norm_attr *a, int64_t image, int64_t c, int64_t channels)
+/* Where gamma and beta of element (image, channel) are. */
+static int64_t affine_at(const rt_norm_attr *a, const rt_shape *x, int64_t image, int64_t c)
 {
-    return a->kind == RT_NORM_BATCH ? c : image * a->groups + c / (channels / a->groups);
+    return image / (x->d[0] / rt_nets(a->nets)) * x->d[3] + c;
+}
+
+/* Statistic of element (image, channel). */
+static int64_t stat_at(const rt_norm_attr *a, const rt_shape *x, int64_t image, int64_t c)
+{
+    return a->kind == RT_NORM_BATCH ? affine_at(a, x, image, c) : image * a->groups + c / (x->d[3] / a->groups);
 }
 
 static int64_t per_stat(const rt_norm_attr *a, const rt_shape *x)
 {
-    return a->kind == RT_NORM_BATCH ? x->d[0] * x->d[1] * x->d[2] : x->d[1] * x->d[2] * (x->d[3] / a->groups);
+    const int64_t map = x->d[1] * x->d[2];
+    return a->kind == RT_NORM_BATCH ? x->d[0] / rt_nets(a->nets) * map : map * (x->d[3] / a->groups);
 }
 
 /* Visits every element of an [N,H,W,C] image as i with image n_, position h_, w_ and channel c_. */
@@ -220,15 +248,15 @@ static rt_status norm_ref(const rt_node *n, const rt_ref_io *io)
     const double *x = io->in[0], *gamma = io->in[1], *beta = io->in[2];
     double *y = io->out[0], *mean = io->out[1], *rstd = io->out[2];
     const double m = (double)per_stat(a, xs);
-    const int64_t n_stat = rt_shape_count(&n->out_shape[1]), C = xs->d[3];
+    const int64_t n_stat = rt_shape_count(&n->out_shape[1]);
 
     memset(mean, 0, (size_t)n_stat * sizeof *mean);
     memset(rstd, 0, (size_t)n_stat * sizeof *rstd);
-    IMAGE_FOR_EACH(xs, i) mean[stat_at(a, n_, c_, C)] += x[i];
+    IMAGE_FOR_EACH(xs, i) mean[stat_at(a, xs, n_, c_)] += x[i];
     for (int64_t s = 0; s < n_stat; s++) mean[s] /= m;
     IMAGE_FOR_EACH(xs, i)
     {
-        int64_t s = stat_at(a, n_, c_, C);
+        int64_t s = stat_at(a, xs, n_, c_);
         rstd[s] += (x[i] - mean[s]) * (x[i] - mean[s]);
     }
     for (int64_t s = 0; s < n_stat; s++) rstd[s] = 1 / sqrt(rstd[s] / m + a->eps);
@@ -236,8 +264,9 @@ static rt_status norm_ref(const rt_node *n, const rt_ref_io *io)
     memset(y, 0, (size_t)rt_shape_count(&n->out_shape[0]) * sizeof *y);
     IMAGE_FOR_EACH(xs, i)
     {
-        int64_t s = stat_at(a, n_, c_, C);
-        double t = gamma[c_] * (x[i] - mean[s]) * rstd[s] + beta[c_];
+        int64_t s = stat_at(a, xs, n_, c_);
+        const int64_t at = affine_at(a, xs, n_, c_);
+        double t = gamma[at] * (x[i] - mean[s]) * rstd[s] + beta[at];
         if (a->relu) t = t < 0 ? 0 : t; /* a NaN stays one */
         if (a->pool)
             y[half_index(xs, n_, h_, w_, c_)] += t / 4;
@@ -256,29 +285,30 @@ static rt_status norm_dx_ref(const rt_node *n, const rt_ref_io *io)
     const double *gy = io->in[5];
     double *gx = io->out[0], *ggamma = io->out[1], *gbeta = io->out[2], *sum_e, *sum_ex;
     const double m = (double)per_stat(a, xs);
-    const int64_t n_stat = rt_shape_count(&n->in_shape[3]), C = xs->d[3];
+    const int64_t n_stat = rt_shape_count(&n->in_shape[3]), n_affine = n->in_shape[1].d[0];
     double *sums = NULL;
     RT_ALLOC(sums, (size_t)n_stat * 2 * sizeof *sums, "sums of norm_dx");
     sum_e = sums;
     sum_ex = sums + n_stat;
 
-    memset(ggamma, 0, (size_t)C * sizeof *ggamma);
-    memset(gbeta, 0, (size_t)C * sizeof *gbeta);
+    memset(ggamma, 0, (size_t)n_affine * sizeof *ggamma);
+    memset(gbeta, 0, (size_t)n_affine * sizeof *gbeta);
     IMAGE_FOR_EACH(xs, i)
     {
-        int64_t s = stat_at(a, n_, c_, C);
+        int64_t s = stat_at(a, xs, n_, c_);
         double xhat = (x[i] - mean[s]) * rstd[s];
         double g = a->pool ? gy[half_index(xs, n_, h_, w_, c_)] / 4 : gy[i];
-        if (a->relu && !(gamma[c_] * xhat + beta[c_] > 0)) g = 0;
-        ggamma[c_] += g * xhat;
-        gbeta[c_] += g;
-        gx[i] = gamma[c_] * g; /* e, until the sums are known */
+        const int64_t at = affine_at(a, xs, n_, c_);
+        if (a->relu && !(gamma[at] * xhat + beta[at] > 0)) g = 0;
+        ggamma[at] += g * xhat;
+        gbeta[at] += g;
+        gx[i] = gamma[at] * g; /* e, until the sums are known */
         sum_e[s] += gx[i];
         sum_ex[s] += gx[i] * xhat;
     }
     IMAGE_FOR_EACH(xs, i)
     {
-        int64_t s = stat_at(a, n_, c_, C);
+        int64_t s = stat_at(a, xs, n_, c_);
         gx[i] = rstd[s] * (gx[i] - sum_e[s] / m - (x[i] - mean[s]) * rstd[s] * sum_ex[s] / m);
     }
 out:
@@ -306,9 +336,10 @@ static rt_cost norm_dx_cost(const rt_node *n)
 static void norm_print(const rt_node *n, char *buf, size_t len)
 {
     const rt_norm_attr *a = n->attr;
-    char kind[32] = "batch";
+    char kind[32] = "batch", nets[40] = "";
     if (a->kind == RT_NORM_GROUP) snprintf(kind, sizeof kind, "groups=%d", a->groups);
-    snprintf(buf, len, "%s eps=%g%s%s", kind, a->eps, a->relu ? " relu" : "", a->pool ? " pool=2" : "");
+    if (a->nets > 1) snprintf(nets, sizeof nets, " nets=%lld", (long long)a->nets);
+    snprintf(buf, len, "%s eps=%g%s%s%s", kind, a->eps, nets, a->relu ? " relu" : "", a->pool ? " pool=2" : "");
 }
 
 const rt_op_row rt_row_norm = {

@@ -55,23 +55,44 @@ out:
 
 /* --- constructors ------------------------------------------------------------------------------------------------- */
 
+/* The rows and kernels know vectors only; other shapes are seen as one, which costs nothing. */
+static void flatten(rt_graph *g, rt_val *v, int n)
+{
+    for (int i = 0; i < n; i++) {
+        const rt_shape *s = rt_val_shape(g, v[i]);
+        if (s && s->rank > 1) v[i] = rt_reshape(g, v[i], RT_SHAPE(RT_F32, rt_shape_count(s)));
+    }
+}
+
+/* out: a step's first output; theta: what it was built from. */
+static rt_val shaped(rt_graph *g, rt_val out, int o, rt_val theta)
+{
+    const rt_shape *s = rt_val_shape(g, theta);
+    rt_val v = rt_node_out(out, o);
+    return s && v.id ? rt_reshape(g, v, *s) : v;
+}
+
 rt_val rt_sgd_step(rt_graph *g, rt_val theta, rt_val v, rt_val grad, rt_val lr, rt_val decay, double momentum,
                    bool nesterov, rt_val *v_new)
 {
     rt_sgd_step_attr a = {.momentum = momentum, .nesterov = nesterov};
-    rt_val out = rt_graph_append(g, RT_OP_SGD_STEP, (rt_val[]){theta, v, grad, lr, decay}, 5, &a, sizeof a);
-    if (v_new) *v_new = rt_node_out(out, 1);
-    return out;
+    rt_val in[5] = {theta, v, grad, lr, decay};
+    flatten(g, in, 5);
+    rt_val out = rt_graph_append(g, RT_OP_SGD_STEP, in, 5, &a, sizeof a);
+    if (v_new) *v_new = shaped(g, out, 1, theta);
+    return shaped(g, out, 0, theta);
 }
 
 rt_val rt_adam_step(rt_graph *g, rt_val theta, rt_val m, rt_val v, rt_val grad, rt_val hyper, rt_val decay,
                     rt_adam_attr attr, rt_val *m_new, rt_val *v_new)
 {
     rt_adam_step_attr a = {.beta1 = attr.beta1, .beta2 = attr.beta2, .eps = attr.eps, .decoupled = attr.decoupled != 0};
-    rt_val out = rt_graph_append(g, RT_OP_ADAM_STEP, (rt_val[]){theta, m, v, grad, hyper, decay}, 6, &a, sizeof a);
-    if (m_new) *m_new = rt_node_out(out, 1);
-    if (v_new) *v_new = rt_node_out(out, 2);
-    return out;
+    rt_val in[6] = {theta, m, v, grad, hyper, decay};
+    flatten(g, in, 6);
+    rt_val out = rt_graph_append(g, RT_OP_ADAM_STEP, in, 6, &a, sizeof a);
+    if (m_new) *m_new = shaped(g, out, 1, theta);
+    if (v_new) *v_new = shaped(g, out, 2, theta);
+    return shaped(g, out, 0, theta);
 }
 
 /* --- expansion ---------------------------------------------------------------------------------------------------- */

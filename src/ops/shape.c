@@ -98,7 +98,7 @@ rt_val rt_reshape(rt_graph *g, rt_val x, rt_shape s)
     }
     if (open >= 0 && known > 0 && total % known == 0) a.shape.d[open] = total / known;
     if (rt_shape_eq(from, &a.shape)) return x;
-    rt_val src = n->op == RT_OP_RESHAPE ? n->in[0] : x; /* reshape of reshape is one reshape */
+    rt_val src = n->op == RT_OP_RESHAPE && !rt_graph_expanding(g) ? n->in[0] : x; /* reshape of reshape is one reshape */
     if (rt_shape_eq(rt_val_shape(g, src), &a.shape)) return src;
     return rt_graph_append(g, RT_OP_RESHAPE, &src, 1, &a, sizeof a);
 }
@@ -313,6 +313,19 @@ rt_val rt_view1d(rt_graph *g, rt_val x, int64_t off, rt_shape s)
                                          rt_shape_str(&s, a, sizeof a), (long long)off,
                                          rt_shape_str(from, b, sizeof b)));
     return rt_reshape(g, rt_slice(g, x, &off, &(int64_t){off + count}), s);
+}
+
+rt_val rt_view2d(rt_graph *g, rt_val x, int64_t off, rt_shape s)
+{
+    const rt_shape *from = rt_val_shape(g, x);
+    char a[RT_SHAPE_STR], b[RT_SHAPE_STR];
+    if (!from) return rt_graph_none(g, RT_OP_SLICE);
+    const int64_t rows = from->rank == 2 ? from->d[0] : 0, count = rt_shape_count(&s), each = rows ? count / rows : 0;
+    if (!rows || off < 0 || each * rows != count || each > from->d[1] || off > from->d[1] - each)
+        return rt_graph_fail(g, RT_RAISE(RT_ERR_ARG, "view2d: %s at column %lld does not lie in %s",
+                                         rt_shape_str(&s, a, sizeof a), (long long)off,
+                                         rt_shape_str(from, b, sizeof b)));
+    return rt_reshape(g, rt_slice(g, x, (const int64_t[]){0, off}, (const int64_t[]){rows, off + each}), s);
 }
 
 bool rt_node_view(const rt_node *n, int64_t *offset)

@@ -18,6 +18,9 @@ void rt_broadcast_strides(const rt_shape *in, const rt_shape *out, int64_t strid
 bool rt_val_is_const(const rt_graph *g, rt_val v, double value);
 /* Sums v down to a shape that broadcasts to v's: the adjoint of broadcasting. */
 rt_val rt_sum_to(rt_graph *g, rt_val v, const rt_shape *s);
+/* Whether a row's expansion is being built. Constructors must not look through an operand to what it was made from then:
+ * the walk back ends at the expanded node's inputs, and a path that starts behind one would miss it. */
+bool rt_graph_expanding(const rt_graph *g);
 /* Returns none; records "op: given no value" unless an error sticks already. For constructors that look at shapes. */
 rt_val rt_graph_none(rt_graph *g, rt_op op);
 

@@ -1,4 +1,5 @@
-/* Image grids: one row per class, one column per image, enlarged without smoothing so that every pixel can be seen. */
+/* Image grids: one row per class, one column per image, enlarged without smoothing so that every pixel can be seen. Whitened
+ * pixels are no colours: such a set is shown by its 8-bit images. */
 #include <math.h>
 #include <string.h>
 
@@ -7,17 +8,19 @@
 
 enum { MAX_SIDE_PX = 16384, GAP_GREY = 0x90 };
 
-/* Affine map from stored space to 0..255, per channel: v * gain + offset. */
+/* Affine map from the values shown to 0..255, per channel: v * gain + offset. */
 typedef struct tone {
     double gain[3], offset[3];
 } tone;
+
+static double value_at(const rt_set *s, int64_t i) { return s->rgb ? (double)s->rgb[i] : (double)s->px[i]; }
 
 static tone tone_stored(const rt_set *s)
 {
     tone t;
     for (int c = 0; c < 3; c++) {
-        t.gain[c] = 255.0 * (double)s->norm.std[c];
-        t.offset[c] = 255.0 * (double)s->norm.mean[c];
+        t.gain[c] = s->rgb ? 1.0 : s->unit ? 255.0 : 255.0 * (double)s->norm.std[c];
+        t.offset[c] = s->rgb || s->unit ? 0.0 : 255.0 * (double)s->norm.mean[c];
     }
     return t;
 }
@@ -26,9 +29,9 @@ static tone tone_sd(const rt_set *s)
 {
     double sum = 0, sum2 = 0;
     int64_t count = s->n * s->h * s->w * 3;
-    for (int64_t i = 0; i < count; i++) sum += (double)s->px[i];
+    for (int64_t i = 0; i < count; i++) sum += value_at(s, i);
     double mean = sum / (double)count;
-    for (int64_t i = 0; i < count; i++) sum2 += ((double)s->px[i] - mean) * ((double)s->px[i] - mean);
+    for (int64_t i = 0; i < count; i++) sum2 += (value_at(s, i) - mean) * (value_at(s, i) - mean);
     double sd = sqrt(sum2 / (double)count);
     double gain = sd > 0 ? 255.0 / (5.0 * sd) : 0;
     tone t;
@@ -46,12 +49,11 @@ static uint8_t to_byte(double v)
 
 static void draw_image(const rt_set *s, int64_t index, const tone *t, int32_t zoom, uint8_t *out, int64_t stride)
 {
-    const float *px = s->px + index * s->h * s->w * 3;
     for (int32_t y = 0; y < s->h * zoom; y++) {
         uint8_t *o = out + y * stride;
-        const float *line = px + (int64_t)(y / zoom) * s->w * 3;
+        int64_t line = (index * s->h + y / zoom) * s->w * 3;
         for (int32_t x = 0; x < s->w * zoom; x++)
-            for (int c = 0; c < 3; c++) *o++ = to_byte((double)line[(x / zoom) * 3 + c] * t->gain[c] + t->offset[c]);
+            for (int c = 0; c < 3; c++) *o++ = to_byte(value_at(s, line + (x / zoom) * 3 + c) * t->gain[c] + t->offset[c]);
     }
 }
 

@@ -14,10 +14,28 @@ typedef struct shared {
     float *features;
     int64_t dim;
     double *el2n;
+    rt_experts *experts;
 } shared;
 
+enum { NEEDS_TEACHER = RT_NEEDS_FEATURES | RT_NEEDS_EL2N };
+
+/* One text for all experts: their contents' hashes. */
+static rt_status experts_hash(const rt_experts *e, char hex[RT_HASH_HEX])
+{
+    rt_status st = RT_OK;
+    rt_sha256 *h = NULL;
+    RT_TRY(rt_sha256_create(&h));
+    for (int64_t k = 0; k < rt_experts_count(e); k++) {
+        const char *one = json_string_value(json_object_get(rt_experts_manifest(e, k), "content_hash"));
+        rt_sha256_update(h, one ? one : "", one ? strlen(one) : 0);
+    }
+    rt_sha256_final(h, hex);
+out:
+    return st;
+}
+
 /* Exactly what a set depends on, and nothing of the grid around it: another ipc, method or seed must not build it again. */
-static rt_status set_key(rt_run *r, const rt_method *m, const rt_set_name *s, char key[RT_HASH_HEX])
+static rt_status set_key(rt_run *r, const rt_method *m, const rt_set_name *s, shared *have, char key[RT_HASH_HEX])
 {
     rt_status st = RT_OK;
     const char *sections[8], *extra[8 + 64];
@@ -25,20 +43,26 @@ static rt_status set_key(rt_run *r, const rt_method *m, const rt_set_name *s, ch
     enum { N_GIVEN = sizeof given / sizeof *given };
     char given_hash[N_GIVEN][RT_HASH_HEX] = {{0}};
     int n_sections = 0, n_extra = 0;
+    char experts[RT_HASH_HEX];
     static const char sep[] = "needs";
     rt_teacher_info info[64];
     extra[n_extra++] = s->text;
     if (!strcmp(m->family, "coreset")) {
-        if (m->needs) sections[n_sections++] = "coreset";
+        if (m->needs & NEEDS_TEACHER) sections[n_sections++] = "coreset";
     } else {
-        sections[n_sections++] = m->name; /* a method's own section carries its name */
+        sections[n_sections++] = m->section ? m->section : m->name;
         sections[n_sections++] = "network";
         for (int i = 0; i < N_GIVEN; i++) { /* files that replace draws count by their bytes */
             if (*given[i]) RT_TRY(rt_hash_file(given[i], given_hash[i], NULL));
             extra[n_extra++] = given_hash[i];
         }
     }
-    if (m->needs) {
+    if (m->needs & RT_NEEDS_EXPERTS) {
+        if (!have->experts) RT_TRY(rt_run_experts_open(r, &have->experts));
+        RT_TRY(experts_hash(have->experts, experts));
+        extra[n_extra++] = experts;
+    }
+    if (m->needs & NEEDS_TEACHER) {
         int runs = (m->needs & RT_NEEDS_EL2N) && r->c->teach.runs < 64 ? (int)r->c->teach.runs : 1;
         extra[n_extra++] = sep;
         for (int k = 0; k < runs; k++) {
@@ -60,8 +84,8 @@ out:
     return st;
 }
 
-/* Teachers a method relied on, shown apart from its own cost. */
-static rt_status teacher_cost(rt_run *r, const rt_method *m, json_t *manifest)
+/* Teachers and experts a method relied on, shown apart from its own cost. */
+static rt_status teacher_cost(rt_run *r, const rt_method *m, const shared *s, json_t *manifest)
 {
     rt_status st = RT_OK;
     double wall = 0, flops = 0;
@@ -72,6 +96,13 @@ static rt_status teacher_cost(rt_run *r, const rt_method *m, json_t *manifest)
         wall += info.wall_s;
         flops += info.flops;
     }
+    if (m->needs & RT_NEEDS_EXPERTS) {
+        double experts_wall, experts_flops;
+        rt_run_experts_cost(s->experts, &experts_wall, &experts_flops);
+        if (json_object_set_new(json_object_get(manifest, "cost"), "experts_wall_s", json_real(experts_wall)) ||
+            json_object_set_new(json_object_get(manifest, "cost"), "experts_flops", json_real(experts_flops)))
+            return RT_RAISE(RT_ERR_NOMEM, "manifest");
+    }
     /* inside "cost": wall time varies between runs, so it may not enter the compared bytes */
     json_t *cost = json_object_get(manifest, "cost");
     if (json_object_set_new(cost, "teacher_wall_s", json_real(wall)) || json_object_set_new(cost, "teacher_flops", json_real(flops)))
@@ -81,7 +112,7 @@ out:
 }
 
 static rt_status commit_set(rt_run *r, const rt_method *m, const rt_set_name *name, const char *path, const char *key,
-                            const rt_set *set, rt_ledger *ledger)
+                            const shared *s, const rt_set *set, rt_ledger *ledger)
 {
     rt_status st = RT_OK;
     rt_commit *commit = NULL;
@@ -92,10 +123,12 @@ static rt_status commit_set(rt_run *r, const rt_method *m, const rt_set_name *na
     rt_ledger_entry(ledger)->image_bytes = (double)image_bytes;
     rt_ledger_entry(ledger)->label_bytes = (double)label_bytes;
     RT_TRY(rt_run_manifest(r, "set", key, ledger, &manifest));
-    RT_TRY(teacher_cost(r, m, manifest));
-    if (json_object_update_missing_new(manifest, json_pack("{s:s, s:s, s:s, s:I, s:i, s:I, s:I}", "method", m->name, "family",
+    RT_TRY(teacher_cost(r, m, s, manifest));
+    RT_TRY(rt_set_describe(set, manifest));
+    if (json_object_update_missing_new(manifest, json_pack("{s:s, s:s, s:s, s:I, s:i, s:I, s:I, s:I}", "method", m->name, "family",
                                                            m->family, "title", m->title, "ipc", (json_int_t)name->ipc,
-                                                           "construction", name->seed, "image_bytes", (json_int_t)image_bytes,
+                                                           "construction", name->seed, "iteration",
+                                                           (json_int_t)name->iteration, "image_bytes", (json_int_t)image_bytes,
                                                            "label_bytes", (json_int_t)label_bytes))) {
         st = RT_RAISE(RT_ERR_NOMEM, "manifest");
         goto out;
@@ -114,22 +147,55 @@ rt_build_ctx rt_run_build_ctx(const rt_run *r, const rt_set_name *name)
     const rt_config *c = r->c;
     rt_build_ctx ctx = {.norm = r->norm, .ipc = (int32_t)name->ipc, .seed = rt_seed_derive((uint64_t)c->seed, (uint64_t)name->seed),
                         .threads = rt_run_threads(r), .ckpt_seconds = c->run.checkpoint_seconds, .keep = (int)c->run.keep};
-    ctx.dm = (rt_dm_params){.iterations = c->dm.iterations, .batch_real = c->dm.batch_real, .lr = c->dm.lr,
-                            .momentum = c->dm.momentum, .init_noise = !strcmp(c->dm.init, "noise"), .dsa_strategy = c->dm.dsa};
-    ctx.coreset = (rt_coreset_params){.normalise = c->coreset.normalise,
-                                      .kcenter_random = !strcmp(c->coreset.kcenter_start, "random")};
+    ctx.config = c;
     ctx.files = (rt_draw_files){c->set.init_images, c->set.network_weights, c->set.batch_order};
     return ctx;
+}
+
+/* Where a construction's snapshots go. */
+typedef struct sink {
+    rt_run *r;
+    const rt_method *m;
+    const rt_set_name *name;
+    shared *shared;
+    rt_ledger *ledger;
+} sink;
+
+static rt_status keep_snapshot(void *to, int64_t it, const rt_set *set)
+{
+    rt_status st = RT_OK;
+    sink *s = to;
+    rt_set_name name = *s->name;
+    char path[PATH_MAX], key[RT_HASH_HEX];
+    name.iteration = it;
+    rt_run_name_text(&name);
+    RT_TRY(set_key(s->r, s->m, &name, s->shared, key));
+    RT_TRY(rt_run_path(s->r, path, "sets/%s", name.text));
+    RT_TRY(commit_set(s->r, s->m, &name, path, key, s->shared, set, s->ledger));
+out:
+    return st == RT_OK ? st : rt_error_frame(st, __FILE__, __LINE__, "set %s", name.text);
+}
+
+/* What a checkpoint belongs to: the set, and the snapshots that were asked for when it was taken. One taken without them
+ * may lie behind an iteration that is now wanted. */
+enum { CKPT_KEY = RT_HASH_HEX + RT_CFG_MAX_LIST * 24 };
+static void ckpt_key(const rt_config *c, const char *key, char out[CKPT_KEY])
+{
+    int n = snprintf(out, CKPT_KEY, "%s", key);
+    for (int32_t i = 0; i < c->methods.snapshots.n; i++)
+        if (c->methods.snapshots.v[i]) n += snprintf(out + n, (size_t)(CKPT_KEY - n), ",%lld", (long long)c->methods.snapshots.v[i]);
 }
 
 static rt_status build_one(rt_run *r, const rt_method *m, const rt_set_name *name, const char *path, const char *key, shared *s)
 {
     rt_status st = RT_OK;
-    char ckpt[PATH_MAX];
+    char ckpt[PATH_MAX], inputs[CKPT_KEY];
     rt_ledger *ledger = NULL;
     rt_set set = {0};
     rt_build_ctx ctx = rt_run_build_ctx(r, name);
-    ctx.inputs_hash = key;
+    sink to = {.r = r, .m = m, .name = name, .shared = s};
+    ckpt_key(r->c, key, inputs);
+    ctx.inputs_hash = inputs;
     RT_TRY(rt_run_path(r, ckpt, "sets/%s.ckpt", name->text));
     ctx.ckpt_dir = ckpt;
     RT_TRY(rt_run_backend(r, &ctx.be));
@@ -139,17 +205,40 @@ static rt_status build_one(rt_run *r, const rt_method *m, const rt_set_name *nam
     ctx.features = s->features;
     ctx.feature_dim = s->dim;
     ctx.el2n = s->el2n;
+    ctx.experts = s->experts;
     RT_TRY(rt_ledger_create(&ledger));
     rt_ledger_begin(ledger);
-    ctx.ledger = ledger;
+    ctx.ledger = to.ledger = ledger;
+    ctx.snapshot = keep_snapshot;
+    ctx.snapshot_to = &to;
     RT_TRY(m->construct(&ctx, &set));
-    RT_TRY(commit_set(r, m, name, path, key, &set, ledger));
+    RT_TRY(commit_set(r, m, name, path, key, s, &set, ledger));
     RT_TRY(rt_ckpt_clear(ckpt));
     rt_log_line(RT_LOG_INFO, "set %s: %lld images, constructed in %.1f s", name->text, (long long)set.n,
                 rt_ledger_entry(ledger)->wall_s);
 out:
     rt_set_fini(&set);
     rt_ledger_destroy(ledger);
+    return st;
+}
+
+/* Whether the i-th set of the grid and the snapshots that follow it are there already. The set itself is asked last: asking
+ * sweeps the checkpoints of a finished set, which a construction that is run again for its snapshots still needs. */
+static rt_status all_there(rt_run *r, const rt_stage_opts *o, int i, const rt_method *m, shared *s, bool *skip)
+{
+    rt_status st = RT_OK;
+    char path[PATH_MAX], key[RT_HASH_HEX];
+    rt_set_name name;
+    int last = i;
+    *skip = true;
+    while (rt_run_set_name(r, last + 1, &name) && name.iteration) last++;
+    for (int k = last; k >= i && *skip; k--) {
+        rt_run_set_name(r, k, &name);
+        RT_TRYF(set_key(r, m, &name, s, key), "set %s", name.text);
+        RT_TRY(rt_run_path(r, path, "sets/%s", name.text));
+        RT_TRY(rt_run_skip(path, "set", key, o->force, skip));
+    }
+out:
     return st;
 }
 
@@ -165,15 +254,17 @@ rt_status rt_run_build(rt_run *r, const rt_stage_opts *o)
     RT_TRY(rt_run_datasets(r));
     for (int i = 0; rt_run_set_name(r, i, &name); i++) {
         const rt_method *m;
+        if (name.iteration) continue; /* kept while its set is constructed */
         RT_TRY(rt_method_find(name.method, &m));
-        RT_TRYF(set_key(r, m, &name, key), "set %s", name.text);
-        RT_TRY(rt_run_path(r, path, "sets/%s", name.text));
-        RT_TRY(rt_run_skip(path, "set", key, o->force, &skip));
+        RT_TRY(all_there(r, o, i, m, &s, &skip));
         if (skip) continue;
+        RT_TRYF(set_key(r, m, &name, &s, key), "set %s", name.text);
+        RT_TRY(rt_run_path(r, path, "sets/%s", name.text));
         RT_TRYF(build_one(r, m, &name, path, key, &s), "set %s", name.text);
     }
 out:
     rt_free(s.features);
     rt_free(s.el2n);
+    rt_experts_close(s.experts);
     return st == RT_OK ? st : rt_error_frame(st, __FILE__, __LINE__, "build");
 }

@@ -19,16 +19,22 @@ typedef struct bench_seat {
 
 void rt_run_eval_recipe(const rt_config *c, rt_protocol p, int64_t n, int32_t classes, bool full, rt_recipe *r)
 {
-    int64_t epochs = p == RT_P1_PLAIN ? c->eval.epochs_plain : p == RT_P1_CLASSIC ? c->eval.epochs_classic : c->eval.epochs_kd;
-    rt_protocol_recipe(p, n, classes, full ? c->eval.full_epochs : epochs, r);
+    const int64_t epochs[RT_PROTOCOL_COUNT] = {
+        [RT_P1_PLAIN] = c->eval.epochs_plain, [RT_P1_CLASSIC] = c->eval.epochs_classic, [RT_P1_KD] = c->eval.epochs_kd,
+        [RT_P1_MTT] = c->eval.epochs_mtt,     [RT_P1_DATM] = c->eval.epochs_datm,       [RT_P1_IDC] = c->eval.epochs_idc,
+        [RT_P1_DATADAM] = c->eval.epochs_datadam, [RT_P1_NCFM] = c->eval.epochs_ncfm};
+    rt_protocol_recipe(p, n, classes, full ? c->eval.full_epochs : epochs[p], r);
     if (p == RT_P1_KD) {
         if (!full) r->batch = c->eval.batch_kd;
         r->optim.lr = c->eval.lr_kd;
-    } else {
+    } else if (p == RT_P1_PLAIN || p == RT_P1_CLASSIC) {
         r->batch = c->eval.batch_classic;
         r->optim.lr = c->eval.lr_classic;
+    } else if (rt_protocol_follows_set(p)) {
+        r->optim.lr = c->eval.lr_common;
     }
-    if (p == RT_P1_CLASSIC) r->dsa_strategy = c->dsa.strategy;
+    if (r->augment == RT_AUGMENT_DSA) r->dsa_strategy = r->dsa_mode == 'I' ? c->dsa.variant : c->dsa.strategy;
+    if (r->dsa_mode == 'I') r->cutmix = c->dsa.cutmix;
 }
 
 static rt_status seat_for(rt_run *r, bench_seat *seat, rt_protocol p, const char *student, int64_t n, bool full)
@@ -61,7 +67,15 @@ typedef struct cell {
     int network;
     int64_t n; /* images trained on */
     bool full;
+    double lr;          /* that the student starts at */
+    const char *labels; /* "hard", "probabilities" or "logits": what it is trained on */
 } cell;
+
+/* Whether this cell's protocol and the config want the soft labels of a set that has them. */
+static bool soft_labels(const rt_run *r, const cell *c)
+{
+    return rt_protocol_follows_set(c->protocol) && strcmp(r->c->eval.labels, "hard") != 0;
+}
 
 /* A cell depends on its own recipe, not on which other cells the config asks for. */
 static rt_status name_cell(rt_run *r, cell *c)
@@ -69,7 +83,8 @@ static rt_status name_cell(rt_run *r, cell *c)
     rt_status st = RT_OK;
     char which[128], recipe_text[RT_RECIPE_TEXT];
     rt_recipe recipe;
-    snprintf(which, sizeof which, "%s %d", c->student, c->network);
+    snprintf(which, sizeof which, "%s %d labels=%d checks=%lld", c->student, c->network, soft_labels(r, c),
+             (long long)r->c->eval.check_every);
     RT_TRY(rt_run_datasets(r));
     rt_run_eval_recipe(r->c, c->protocol, c->n, rt_dataset_classes(r->train_set)->n, c->full, &recipe);
     rt_run_recipe_text(&recipe, recipe_text);
@@ -88,11 +103,14 @@ static rt_status commit_cell(rt_run *r, const cell *c, const rt_eval_result *e, 
     char *text = NULL;
     int32_t classes = rt_dataset_classes(r->train_set)->n;
     for (int32_t k = 0; k < classes; k++) json_array_append_new(per_class, json_real(e->per_class[k]));
-    result = json_pack("{s:s, s:s, s:s, s:i, s:f, s:I, s:I, s:f, s:f, s:f, s:f, s:o, s:I, s:I, s:f}", "set", c->set, "protocol",
+    bool checked = r->c->eval.check_every > 0;
+    result = json_pack("{s:s, s:s, s:s, s:i, s:f, s:I, s:I, s:f, s:f, s:f, s:f, s:o, s:I, s:I, s:f, s:s, s:o, s:I}", "set", c->set, "protocol",
                        rt_protocol_name(c->protocol), "student", c->student, "network", c->network, "accuracy", e->accuracy,
                        "n_correct", (json_int_t)e->n_correct, "n_test", (json_int_t)e->n_test, "first_loss", e->first_loss,
                        "last_loss", e->last_loss, "images_seen", e->images_seen, "flops", e->flops, "per_class", per_class,
-                       "epochs", (json_int_t)recipe->epochs, "batch", (json_int_t)recipe->batch, "lr", recipe->optim.lr);
+                       "epochs", (json_int_t)recipe->epochs, "batch", (json_int_t)recipe->batch, "lr", c->lr,
+                       "labels", c->labels, "best", checked ? json_real(e->best) : json_null(), "best_epoch",
+                       (json_int_t)e->best_epoch);
     if (result) text = json_dumps(result, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(17));
     if (!text) {
         st = RT_RAISE(RT_ERR_NOMEM, "result");
@@ -112,7 +130,7 @@ out:
     return st;
 }
 
-static rt_status eval_cell(rt_run *r, const cell *c, bench_seat *seat, const rt_set *set)
+static rt_status eval_cell(rt_run *r, cell *c, bench_seat *seat, const rt_set *set)
 {
     rt_status st = RT_OK;
     const rt_images *test = NULL, *train = NULL;
@@ -123,17 +141,23 @@ static rt_status eval_cell(rt_run *r, const cell *c, bench_seat *seat, const rt_
     if (c->full) RT_TRY(rt_run_train(r, &train));
     snprintf(phase, sizeof phase, "%s %s %s n%d", c->set, rt_protocol_name(c->protocol), c->student, c->network);
     if ((size_t)snprintf(ckpt, sizeof ckpt, "%s.ckpt", c->path) >= sizeof ckpt) return RT_RAISE(RT_ERR_ARG, "path too long");
-    RT_TRY(seat_for(r, seat, c->protocol, c->student, c->full ? train->n : set->n, c->full));
+    RT_TRY(seat_for(r, seat, c->protocol, c->student, c->n, c->full));
     RT_TRY(rt_ledger_create(&ledger));
     rt_ledger_begin(ledger);
-    rt_train_run run = {.seed = (uint64_t)r->c->seed, .network = (uint64_t)c->network, .ckpt_dir = ckpt, .inputs_hash = c->key,
+    rt_train_data test_data = {.n = test->n, .images = test, .label = test->label, .norm = r->norm};
+    rt_eval_task task = {.test = &test_data, .classes = &test->classes, .soft_labels = soft_labels(r, c),
+                         .check_every = r->c->eval.check_every};
+    bool learned = set && rt_protocol_follows_set(c->protocol) && set->step_size > 0;
+    c->lr = learned ? (double)set->step_size : rt_trainer_recipe(seat->t)->optim.lr;
+    c->labels = !set || !set->soft || !task.soft_labels ? "hard" : set->soft_logits ? "logits" : "probabilities";
+    rt_train_run run = {.lr = c->lr, .seed = (uint64_t)r->c->seed, .network = (uint64_t)c->network, .ckpt_dir = ckpt, .inputs_hash = c->key,
                         .ckpt_seconds = r->c->run.checkpoint_seconds, .keep = (int)r->c->run.keep,
                         .threads = rt_run_threads(r), .phase = phase, .ledger = ledger};
     if (c->full) {
         rt_train_data data = {.n = train->n, .images = train, .label = train->label, .norm = r->norm};
-        RT_TRY(rt_eval_data(seat->t, &data, test, &r->norm, &run, &e));
+        RT_TRY(rt_eval_data(seat->t, &data, &task, &run, &e));
     } else {
-        RT_TRY(rt_eval_set(seat->t, set, test, &r->norm, &run, &e));
+        RT_TRY(rt_eval_set(seat->t, set, &task, &run, &e));
     }
     rt_ledger_entry(ledger)->peak_device_bytes = (double)rt_trainer_arena_bytes(seat->t);
     RT_TRY(commit_cell(r, c, &e, ledger, rt_trainer_recipe(seat->t)));
@@ -144,6 +168,9 @@ out:
     rt_ledger_destroy(ledger);
     return st;
 }
+
+/* Images that students see: every tile is one. */
+static int64_t decoded(const rt_set *s) { return s->factor > 1 ? s->n * s->factor * s->factor : s->n; }
 
 static rt_status eval_networks(rt_run *r, const rt_stage_opts *o, bench_seat *seat, const char *name, const char *content,
                                const rt_set *set, int n_networks, bool full)
@@ -157,7 +184,7 @@ static rt_status eval_networks(rt_run *r, const rt_stage_opts *o, bench_seat *se
         for (int32_t s = 0; s < r->c->eval.students.n; s++)
             for (int k = 0; k < n_networks; k++) {
                 cell c = {.student = r->c->eval.students.v[s], .network = k, .full = full,
-                          .n = set ? set->n : rt_dataset_count(r->train_set)};
+                          .n = set ? decoded(set) : rt_dataset_count(r->train_set)};
                 snprintf(c.set, sizeof c.set, "%s", name);
                 snprintf(c.content, sizeof c.content, "%s", content);
                 RT_TRY(rt_protocol_find(r->c->eval.protocols.v[p], &c.protocol));

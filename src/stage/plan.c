@@ -86,6 +86,7 @@ static rt_status plan_build(rt_run *r, sheet *s)
     for (int i = 0; rt_run_set_name(r, i, &name); i++) {
         const rt_method *m;
         RT_TRY(rt_method_find(name.method, &m));
+        if (name.iteration) continue; /* taken along the way */
         if (name.seed > 0) { /* a further construction of the row above */
             s->r[s->n - 1].runs++;
             continue;

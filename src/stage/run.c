@@ -274,10 +274,11 @@ void rt_run_recipe_text(const rt_recipe *r, char out[RT_RECIPE_TEXT])
     const rt_schedule *s = &r->schedule;
     int n = snprintf(out, RT_RECIPE_TEXT,
                      "%s epochs=%lld batch=%lld optim=%d lr=%.9g momentum=%.9g decay=%.9g,%d betas=%.9g,%.9g eps=%.9g nesterov=%d "
-                     "schedule=%d zeta=%.9g factor=%.9g warmup=%.9g restart=%d augment=%d,%.100s milestones=",
+                     "schedule=%d zeta=%.9g factor=%.9g warmup=%.9g restart=%d augment=%d,%.100s,%d,%.9g milestones=",
                      r->name, (long long)r->epochs, (long long)r->batch, (int)o->kind, o->lr, o->momentum, o->weight_decay,
                      r->decay_kernels_only, o->beta1, o->beta2, o->eps, o->nesterov, (int)s->kind, s->zeta, s->factor, s->warmup,
-                     s->restart, (int)r->augment, r->augment == RT_AUGMENT_DSA && r->dsa_strategy ? r->dsa_strategy : "");
+                     s->restart, (int)r->augment, r->augment == RT_AUGMENT_DSA && r->dsa_strategy ? r->dsa_strategy : "",
+                     r->dsa_mode, r->cutmix);
     for (int i = 0; i < s->n_milestones && n > 0 && n < RT_RECIPE_TEXT; i++)
         n += snprintf(out + n, (size_t)(RT_RECIPE_TEXT - n), "%.9g,", s->milestone[i]);
 }
@@ -285,7 +286,7 @@ void rt_run_recipe_text(const rt_recipe *r, char out[RT_RECIPE_TEXT])
 rt_status rt_run_manifest(rt_run *r, const char *kind, const char *inputs_hash, rt_ledger *cost, json_t **out)
 {
     /* Without `run`: where a result lies is no part of it, and two runs must be able to agree byte for byte. */
-    static const char *const sections[] = {"", "backend", "data", "network", "teach", "set", "methods", "coreset", "dm",
+    static const char *const sections[] = {"", "backend", "data", "network", "teach", "experts", "set", "methods", "coreset", "dm",
                                            "dsa", "eval", "metrics"};
     rt_status st = RT_OK;
     char *config = NULL;
@@ -310,20 +311,46 @@ out:
     return st;
 }
 
+/* The snapshots of a method that will be taken, ascending. */
+static int32_t snapshots_of(const rt_config *c, const rt_method *m, int64_t at[RT_CFG_MAX_LIST])
+{
+    const rt_int_list *want = &c->methods.snapshots;
+    int64_t last = m->iterations ? m->iterations(c) : 0;
+    int32_t n = 0;
+    for (int32_t i = 0; i < want->n; i++) {
+        int32_t k = n;
+        if (want->v[i] < 1 || want->v[i] >= last) continue;
+        for (; k > 0 && at[k - 1] > want->v[i]; k--) at[k] = at[k - 1];
+        at[k] = want->v[i];
+        n++;
+    }
+    return n;
+}
+
+void rt_run_name_text(rt_set_name *n)
+{
+    int len = snprintf(n->text, sizeof n->text, "%s-ipc%lld-s%d", n->method, (long long)n->ipc, n->seed);
+    if (n->iteration) snprintf(n->text + len, sizeof n->text - (size_t)len, "-it%lld", (long long)n->iteration);
+}
+
 bool rt_run_set_name(const rt_run *r, int i, rt_set_name *out)
 {
     const rt_config *c = r->c;
     for (int32_t k = 0; k < c->set.ipc.n; k++)
         for (int32_t m = 0; m < c->methods.names.n; m++) {
             const rt_method *method;
+            int64_t at[RT_CFG_MAX_LIST];
             if (rt_method_find(c->methods.names.v[m], &method) != RT_OK) continue;
-            int32_t n = method->stochastic ? (int32_t)c->methods.set_seeds : 1;
+            int32_t snapshots = snapshots_of(c, method, at), per = 1 + snapshots;
+            int32_t n = per * (method->stochastic ? (int32_t)c->methods.set_seeds : 1);
             if (i >= n) {
                 i -= n;
                 continue;
             }
-            *out = (rt_set_name){.method = method->name, .ipc = c->set.ipc.v[k], .seed = i};
-            snprintf(out->text, sizeof out->text, "%s-ipc%lld-s%d", method->name, (long long)out->ipc, i);
+            int32_t seed = i / per, which = i % per;
+            *out = (rt_set_name){.method = method->name, .ipc = c->set.ipc.v[k], .seed = seed,
+                                 .iteration = which ? at[which - 1] : 0};
+            rt_run_name_text(out);
             return true;
         }
     return false;

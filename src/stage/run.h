@@ -55,10 +55,13 @@ typedef struct rt_set_name {
     const char *method;
     int64_t ipc;
     int32_t seed;
-    char text[64];                   /* "dm-ipc10-s0" */
+    int64_t iteration;               /* 0: the finished set; else its snapshot after that many iterations */
+    char text[64];                   /* "dm-ipc10-s0"; of a snapshot "dm-ipc10-s0-it100" */
 } rt_set_name;
-/* The i-th set of the config's grid; false past the end. Deterministic methods have one construction. */
+/* The i-th set of the config's grid; false past the end. Deterministic methods have one construction. A construction's
+ * snapshots follow it in ascending order; those at or past its last iteration do not exist. */
 bool rt_run_set_name(const rt_run *r, int i, rt_set_name *out);
+void rt_run_name_text(rt_set_name *n); /* fills text from the other fields */
 /* Under which name results of the set at set_path are kept: the folder's for a set of this run; for one of elsewhere with
  * the head of its content hash, so that it cannot take the place of one of ours. */
 enum { RT_RESULTS_NAME = 128 };

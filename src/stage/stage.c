@@ -31,7 +31,16 @@ bool rt_run_needs_teacher(const rt_run *r)
     if (r->c->metrics.enabled) return true;
     for (int32_t i = 0; i < r->c->methods.names.n; i++) {
         const rt_method *m;
-        if (rt_method_find(r->c->methods.names.v[i], &m) == RT_OK && m->needs) return true;
+        if (rt_method_find(r->c->methods.names.v[i], &m) == RT_OK && (m->needs & (RT_NEEDS_FEATURES | RT_NEEDS_EL2N))) return true;
+    }
+    return false;
+}
+
+bool rt_run_needs_experts(const rt_run *r)
+{
+    for (int32_t i = 0; i < r->c->methods.names.n; i++) {
+        const rt_method *m;
+        if (rt_method_find(r->c->methods.names.v[i], &m) == RT_OK && (m->needs & RT_NEEDS_EXPERTS)) return true;
     }
     return false;
 }
@@ -77,7 +86,7 @@ rt_status rt_stage_bench(const rt_config *c, const rt_stage_opts *o, char **tabl
     if (st != RT_OK) return st;
     if (!o) o = &none;
     RT_TRY(rt_run_index(&r, o));
-    if (rt_run_needs_teacher(&r)) RT_TRY(rt_run_teach(&r, o));
+    if (rt_run_needs_teacher(&r) || rt_run_needs_experts(&r)) RT_TRY(rt_run_teach(&r, o));
     RT_TRY(rt_run_build(&r, o));
     RT_TRY(rt_run_eval(&r, o));
     if (c->metrics.enabled) RT_TRY(rt_run_measure(&r, o));

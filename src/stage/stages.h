@@ -7,12 +7,21 @@
 #include "stage/run.h"
 
 rt_status rt_run_index(rt_run *r, const rt_stage_opts *o);
-rt_status rt_run_teach(rt_run *r, const rt_stage_opts *o);
+rt_status rt_run_teach(rt_run *r, const rt_stage_opts *o);   /* teachers, where something needs one, and experts */
+rt_status rt_run_experts(rt_run *r, const rt_stage_opts *o); /* trains the expert trajectories the config's methods read */
 rt_status rt_run_build(rt_run *r, const rt_stage_opts *o);
 rt_status rt_run_eval(rt_run *r, const rt_stage_opts *o);
 rt_status rt_run_measure(rt_run *r, const rt_stage_opts *o);
 rt_status rt_run_results(rt_run *r); /* artefacts -> results.db */
 bool rt_run_needs_teacher(const rt_run *r);
+bool rt_run_needs_experts(const rt_run *r);
+
+/* The experts of this run, checked against its network, classes, data and settings; owned. */
+rt_status rt_run_experts_open(rt_run *r, rt_experts **out);
+/* What all of them cost. */
+void rt_run_experts_cost(const rt_experts *e, double *wall_s, double *flops);
+/* Recipe of the experts and the epochs of it that will be trained. */
+rt_status rt_run_experts_recipe(const rt_run *r, rt_recipe *out);
 
 /* How config keys become recipes and contexts: shared by the stages and by plan. */
 rt_status rt_run_teach_recipe(const rt_config *c, rt_recipe *out);

@@ -161,7 +161,7 @@ out:
     return st;
 }
 
-rt_status rt_run_teach(rt_run *r, const rt_stage_opts *o)
+static rt_status teach_all(rt_run *r, const rt_stage_opts *o)
 {
     rt_status st = RT_OK;
     rt_trainer *t = NULL;
@@ -188,6 +188,16 @@ rt_status rt_run_teach(rt_run *r, const rt_stage_opts *o)
     }
 out:
     rt_trainer_destroy(t);
+    return st;
+}
+
+rt_status rt_run_teach(rt_run *r, const rt_stage_opts *o)
+{
+    rt_status st = RT_OK;
+    bool experts = rt_run_needs_experts(r);
+    if (!experts || rt_run_needs_teacher(r)) RT_TRY(teach_all(r, o)); /* asked for by name, with nothing that needs any: teachers */
+    if (experts) RT_TRY(rt_run_experts(r, o));
+out:
     return st == RT_OK ? st : rt_error_frame(st, __FILE__, __LINE__, "teach");
 }
 

@@ -425,13 +425,14 @@ rt_status rt_trainer_run(rt_trainer *t, const rt_train_data *d, const rt_train_r
         rt_error_clear();
         c = (cursor){0};
         RT_TRY(fresh_weights(t, run));
+        if (run->on_epoch) RT_TRYF(run->on_epoch(run->on_epoch_to, t, 0), "initial weights");
     } else if (st != RT_OK) goto out;
     for (; c.epoch < r->epochs; c.epoch++, c.batch_in_epoch = 0) {
         if (c.batch_in_epoch == 0 && rt_schedule_restarts(&sched, (double)c.epoch - 1, (double)c.epoch)) {
             RT_TRY(zero_state(t));
             c.updates = 0;
         }
-        double lr = rt_schedule_at(&sched, r->optim.lr, (double)c.epoch);
+        double lr = rt_schedule_at(&sched, run->lr > 0 ? run->lr : r->optim.lr, (double)c.epoch);
         rt_epoch_order(order_seed, (uint64_t)c.epoch, d->n, h.order);
         for (; c.batch_in_epoch < per_epoch;) {
             int64_t left = d->n - c.batch_in_epoch * r->batch;
@@ -455,6 +456,7 @@ rt_status rt_trainer_run(rt_trainer *t, const rt_train_data *d, const rt_train_r
             RT_TRY(keep_snapshot(t));
             c.has_snapshot = true;
         }
+        if (run->on_epoch) RT_TRYF(run->on_epoch(run->on_epoch_to, t, c.epoch + 1), "epoch %lld", (long long)c.epoch + 1);
     }
     *out = c.sum;
 out:

@@ -53,6 +53,7 @@ const rt_recipe *rt_trainer_recipe(const rt_trainer *t);
 
 typedef struct rt_train_run {
     uint64_t seed, network;      /* initialisation and order */
+    double lr;                   /* > 0: stands for the recipe's rate, e.g. the one a set learned */
     const char *ckpt_dir;        /* NULL: not resumable */
     const char *inputs_hash;     /* names the run a checkpoint belongs to */
     double ckpt_seconds;
@@ -60,6 +61,10 @@ typedef struct rt_train_run {
     const char *phase;           /* for progress */
     int64_t snapshot_epoch;      /* > 0: keep theta after this epoch for rt_trainer_snapshot */
     rt_ledger *ledger;           /* images seen and flops are added; may be NULL */
+    /* Called with 0 after initialisation and with e after each epoch, before any checkpoint that lies past it; reads the
+     * weights with rt_trainer_weights. A resumed run calls it again from the epoch of its checkpoint on. May be NULL. */
+    rt_status (*on_epoch)(void *to, const rt_trainer *t, int64_t epochs_done);
+    void *on_epoch_to;
 } rt_train_run;
 
 typedef struct rt_train_result {

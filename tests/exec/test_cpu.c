@@ -266,7 +266,7 @@ static rt_status impl_of(const char *path, bool strict, char *impl, size_t len)
     rt_ok(rt_backend_open("cpu", &(rt_backend_opts){.threads = 1, .strict = strict, .algo_cache = path}, &be));
     rt_ok(rt_graph_create(&g));
     rt_val y = rt_conv2d(g, rt_input(g, "x", RT_SHAPE(RT_F32, 2, 8, 8, 32)),
-                         rt_input(g, "w", RT_SHAPE(RT_F32, 32, 32, 3, 3)), (rt_val){0}, (rt_conv_attr){{1, 1}, {1, 1}, 1});
+                         rt_input(g, "w", RT_SHAPE(RT_F32, 32, 32, 3, 3)), (rt_val){0}, (rt_conv_attr){{1, 1}, {1, 1}, 1, 0});
     const rt_node *n = rt_val_node(g, y, NULL);
     rt_prepared p = {.node = n};
     st = be->vt->kernels[n->op].prepare(be, &p);
@@ -310,15 +310,34 @@ START_TEST(choices_are_kept)
 END_TEST
 
 /* --- every way of convolving against the definition ----------------------------------------------------------------------- */
-static rt_status make_way(rt_cpu *be, const rt_conv_dims *d, int way, rt_conv_plan *out)
+static rt_status way_0(rt_cpu *be, const rt_conv_dims *d, rt_conv_plan *out)
 {
-    return way < 3 ? rt_conv_onednn(be, d, (rt_conv_layout)way, out) : rt_conv_rgb(be, d, out);
+    return rt_conv_onednn(be, d, RT_CONV_NHWC, out);
+}
+static rt_status way_1(rt_cpu *be, const rt_conv_dims *d, rt_conv_plan *out)
+{
+    return rt_conv_onednn(be, d, RT_CONV_BLOCKED, out);
+}
+static rt_status way_2(rt_cpu *be, const rt_conv_dims *d, rt_conv_plan *out)
+{
+    return rt_conv_onednn(be, d, RT_CONV_WINOGRAD, out);
+}
+enum { WAYS = 4 };
+static const rt_conv_make make[WAYS] = {way_0, way_1, way_2, rt_conv_rgb};
+
+/* way / WAYS: networks in turn, side by side. */
+static rt_status make_way(rt_cpu *be, const rt_node *n, int way, rt_conv_plan *out)
+{
+    const rt_conv_dims d = rt_conv_dims_of(n);
+    const int32_t nets = ((const rt_conv2d_attr *)n->attr)->conv.nets;
+    if (nets < 2) return make[way % WAYS](be, &d, out);
+    return rt_conv_nets(be, make[way % WAYS], &d, nets, way >= WAYS, out);
 }
 
 /* Runs one node every way; returns how many ways there were. */
 static int check_ways(rt_backend *be, const rt_node *n)
 {
-    const rt_conv_dims d = rt_conv_dims_of(n);
+    const int rows = ((const rt_conv2d_attr *)n->attr)->conv.nets > 1 ? 2 : 1;
     double *in64[3] = {0}, *out64[2] = {0};
     float *in[3] = {0}, *out[2] = {0};
     int ways = 0;
@@ -333,10 +352,10 @@ static int check_ways(rt_backend *be, const rt_node *n)
         out[o] = rt_malloc((size_t)rt_shape_count(&n->out_shape[o]) * sizeof(float));
     }
     rt_ok(rt_op_row_of(n->op)->ref(n, &(rt_ref_io){(const void *const *)in64, (void *const *)out64}));
-    for (int way = 0; way < 4; way++) {
+    for (int way = 0; way < rows * WAYS; way++) {
         rt_conv_plan p = {0};
         char text[512];
-        rt_status st = make_way((rt_cpu *)be, &d, way, &p);
+        rt_status st = make_way((rt_cpu *)be, n, way, &p);
         if (st == RT_ERR_UNSUPPORTED) continue;
         rt_ok(st);
         void *scratch = rt_malloc(p.scratch_bytes + 1);
@@ -373,24 +392,27 @@ START_TEST(every_way_agrees_with_the_definition)
         int64_t n, h, w, c, k, window;
         rt_conv_attr a;
     } list[] = {
-        {2, 7, 13, 3, 32, 3, {{1, 1}, {1, 1}, 1}},   {3, 8, 8, 32, 32, 3, {{1, 1}, {1, 1}, 1}},
-        {70, 4, 4, 3, 32, 3, {{1, 1}, {1, 1}, 1}},   {1, 9, 8, 32, 64, 3, {{1, 1}, {1, 1}, 1}},
-        {2, 14, 14, 3, 64, 7, {{2, 2}, {3, 3}, 1}},  {2, 8, 8, 32, 32, 3, {{2, 2}, {1, 1}, 1}},
-        {2, 7, 7, 16, 32, 1, {{2, 2}, {0, 0}, 1}},   {2, 6, 6, 32, 32, 3, {{1, 1}, {1, 1}, 32}},
+        {2, 7, 13, 3, 32, 3, {{1, 1}, {1, 1}, 1, 0}},   {3, 8, 8, 32, 32, 3, {{1, 1}, {1, 1}, 1, 0}},
+        {70, 4, 4, 3, 32, 3, {{1, 1}, {1, 1}, 1, 0}},   {1, 9, 8, 32, 64, 3, {{1, 1}, {1, 1}, 1, 0}},
+        {2, 14, 14, 3, 64, 7, {{2, 2}, {3, 3}, 1, 0}},  {2, 8, 8, 32, 32, 3, {{2, 2}, {1, 1}, 1, 0}},
+        {2, 7, 7, 16, 32, 1, {{2, 2}, {0, 0}, 1, 0}},   {2, 6, 6, 32, 32, 3, {{1, 1}, {1, 1}, 32, 0}},
+        {9, 8, 8, 32, 32, 3, {{1, 1}, {1, 1}, 1, 3}}, {6, 9, 8, 3, 32, 3, {{1, 1}, {1, 1}, 1, 3}},
+        {3, 7, 7, 16, 32, 1, {{2, 2}, {0, 0}, 1, 3}}, {4, 6, 6, 32, 32, 3, {{1, 1}, {1, 1}, 32, 2}},
     };
     rt_backend *be;
     rt_ok(rt_backend_open("cpu", &(rt_backend_opts){.threads = 2, .strict = true}, &be));
     for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) {
         rt_graph *g;
+        const int64_t k = list[i].k * rt_nets(list[i].a.nets);
         rt_ok(rt_graph_create(&g));
         rt_val x = rt_input(g, "x", RT_SHAPE(RT_F32, list[i].n, list[i].h, list[i].w, list[i].c));
-        rt_val w = rt_input(g, "w", RT_SHAPE(RT_F32, list[i].k, list[i].c / list[i].a.groups, list[i].window, list[i].window));
-        rt_val b = rt_input(g, "b", RT_SHAPE(RT_F32, list[i].k));
+        rt_val w = rt_input(g, "w", RT_SHAPE(RT_F32, k, list[i].c / list[i].a.groups, list[i].window, list[i].window));
+        rt_val b = rt_input(g, "b", RT_SHAPE(RT_F32, k));
         rt_val y = rt_conv2d(g, x, w, b, list[i].a), gy = rt_input(g, "gy", *rt_val_shape(g, y)), grad[3];
         rt_ok(rt_vjp(g, &y, &gy, 1, (rt_val[]){x, w, b}, 3, grad));
         int nodes = 0;
-        for (size_t k = 0; k < rt_graph_node_count(g); k++) {
-            const rt_node *n = rt_graph_node(g, k);
+        for (size_t at = 0; at < rt_graph_node_count(g); at++) {
+            const rt_node *n = rt_graph_node(g, at);
             if (n->op != RT_OP_CONV2D && n->op != RT_OP_CONV2D_DX && n->op != RT_OP_CONV2D_DW) continue;
             ck_assert_int_ge(check_ways(be, n), 2);
             nodes++;

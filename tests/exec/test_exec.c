@@ -264,7 +264,7 @@ START_TEST(every_failing_allocation_is_survived)
     rt_exec *ex = NULL;
     rt_ok(rt_graph_create(&g));
     rt_val x = rt_input(g, "x", RT_SHAPE(RT_F32, 2, 4, 4, 3)), w = rt_input(g, "w", RT_SHAPE(RT_F32, 4, 3, 3, 3));
-    rt_val y = rt_sum_all(g, rt_relu(g, rt_conv2d(g, x, w, (rt_val){0}, (rt_conv_attr){{1, 1}, {1, 1}, 1})));
+    rt_val y = rt_sum_all(g, rt_relu(g, rt_conv2d(g, x, w, (rt_val){0}, (rt_conv_attr){{1, 1}, {1, 1}, 1, 0})));
     rt_tensor *tx, *tw, *ty;
     rt_ok(rt_tensor_create(be, RT_SHAPE(RT_F32, 2, 4, 4, 3), &tx));
     rt_ok(rt_tensor_create(be, RT_SHAPE(RT_F32, 4, 3, 3, 3), &tw));

@@ -91,6 +91,38 @@ START_TEST(edges_of_the_language)
 }
 END_TEST
 
+/* Second derivatives of a norm whose operands are views and broadcasts: its expansion must stop at the operands, not look
+ * through them to what they were made from. */
+START_TEST(expansions_stop_at_the_operands)
+{
+    enum { X = 2 * 2 * 2 * 4, C = 4 };
+    double x0[X], gamma0[C] = {1, 2, 0.5, -1}, beta0[C] = {0.5, 0.25, 1, 2}, gy0[X], got[2][X + 2 * C + 1];
+    for (int i = 0; i < X; i++) x0[i] = sin(3.0 * i), gy0[i] = 0.75;
+    for (int k = 0; k < 2; k++) {
+        rt_graph *g = open_graph();
+        rt_val x = rt_input(g, "x", k ? RT_SHAPE(RT_F32, 2, 2, 2, 2, 2) : RT_SHAPE(RT_F32, 2, 2, 2, 4));
+        rt_val gamma = rt_input(g, "gamma", k ? RT_SHAPE(RT_F32, 2, 2) : RT_SHAPE(RT_F32, 4));
+        rt_val beta = rt_input(g, "beta", k ? RT_SHAPE(RT_F32, 1, 4) : RT_SHAPE(RT_F32, 4));
+        rt_val up = rt_input(g, "up", k ? RT_SCALAR_F32 : RT_SHAPE(RT_F32, 2, 2, 2, 4)), in[4] = {x, gamma, beta, up}, d[4];
+        rt_val y = rt_norm(g, rt_reshape(g, x, RT_SHAPE(RT_F32, 2, 2, 2, 4)), rt_reshape(g, gamma, RT_SHAPE(RT_F32, 4)),
+                           rt_reshape(g, beta, RT_SHAPE(RT_F32, 4)),
+                           (rt_norm_attr){.kind = RT_NORM_GROUP, .groups = 2, .relu = 1, .eps = 1e-3}, NULL, NULL);
+        rt_val gy = rt_broadcast(g, up, RT_SHAPE(RT_F32, 2, 2, 2, 4));
+        rt_ok(rt_vjp(g, &y, &gy, 1, in, 3, d));
+        rt_val s = rt_sum_all(g, rt_square(g, d[0]));
+        s = rt_add(g, s, rt_add(g, rt_sum_all(g, rt_square(g, d[1])), rt_sum_all(g, rt_square(g, d[2]))));
+        rt_ok(rt_grad(g, s, in, 4, d));
+        rt_feed feed[] = {{x, x0}, {gamma, gamma0}, {beta, beta0}, {up, gy0}};
+        d[3] = rt_sum_all(g, d[3]);
+        void *p[] = {got[k], got[k] + X, got[k] + X + C, got[k] + X + 2 * C};
+        rt_ok(rt_eval_ref(g, feed, 4, d, 4, p));
+        rt_graph_destroy(g);
+    }
+    for (int i = 0; i < X + C; i++) ck_assert(got[0][i] != 0);
+    for (int i = 0; i < X + 2 * C + 1; i++) rt_assert_near(got[1][i], got[0][i], 1e-12, 1e-12);
+}
+END_TEST
+
 START_TEST(several_outputs_add_up)
 {
     rt_graph *g = open_graph();
@@ -225,6 +257,7 @@ static const rt_test tests[] = {
     {"product of two inputs", product_of_two_inputs},
     {"broadcast gradients are summed on the edge", broadcast_gradients_are_summed_on_the_edge},
     {"edges of the language", edges_of_the_language},
+    {"expansions stop at the operands", expansions_stop_at_the_operands},
     {"several outputs add up", several_outputs_add_up},
     {"misuse is refused", misuse_is_refused},
     {"hessian is symmetric", hessian_is_symmetric},

@@ -58,7 +58,7 @@ START_TEST(convolution_by_hand)
     static const double x[] = {1, 2, 3, 4, 5, 6, 7, 8, 9}, w[] = {1, 0, 0, -1}, b[] = {10};
     begin();
     rt_val vx = input(x, RT_SHAPE(RT_F32, 1, 3, 3, 1)), vw = input(w, RT_SHAPE(RT_F32, 1, 1, 2, 2));
-    rt_conv_attr a = {{1, 1}, {0, 0}, 1};
+    rt_conv_attr a = {{1, 1}, {0, 0}, 1, 0};
     eval_is(rt_conv2d(g, vx, vw, (rt_val){0}, a), (const double[]){-4, -4, -4, -4}, 4);
     a.pad[0] = a.pad[1] = 1; /* correlation, not convolution: w is not flipped */
     a.stride[0] = a.stride[1] = 2;
@@ -71,7 +71,7 @@ START_TEST(one_pass_over_gy_serves_weights_and_bias)
     begin();
     rt_val in[3] = {rt_input(g, "x", RT_SHAPE(RT_F32, 2, 5, 5, 3)), rt_input(g, "w", RT_SHAPE(RT_F32, 4, 3, 3, 3)),
                     rt_input(g, "b", RT_SHAPE(RT_F32, 4))};
-    rt_val gx[3], y = rt_conv2d(g, in[0], in[1], in[2], (rt_conv_attr){{1, 1}, {1, 1}, 1});
+    rt_val gx[3], y = rt_conv2d(g, in[0], in[1], in[2], (rt_conv_attr){{1, 1}, {1, 1}, 1, 0});
     rt_ok(rt_grad(g, rt_sum_all(g, rt_square(g, y)), in, 3, gx));
     int count = 0;
     for (size_t i = 0; i < rt_graph_node_count(g); i++) count += rt_graph_node(g, i)->op == RT_OP_CONV2D_DW;
@@ -87,16 +87,19 @@ START_TEST(convolution_refuses)
 {
     begin();
     rt_val x = rt_input(g, "x", RT_SHAPE(RT_F32, 2, 5, 5, 6)), w = rt_input(g, "w", RT_SHAPE(RT_F32, 4, 3, 3, 3));
-    refused(rt_conv2d(g, x, w, (rt_val){0}, (rt_conv_attr){{1, 1}, {1, 1}, 1}),
+    refused(rt_conv2d(g, x, w, (rt_val){0}, (rt_conv_attr){{1, 1}, {1, 1}, 1, 0}),
             "conv2d(f32[2,5,5,6], f32[4,3,3,3]): w holds 3 channels per group where x has 6");
     const struct {
         rt_conv_attr a;
         const char *want;
-    } rows[] = {{{{0, 1}, {0, 0}, 1}, "conv2d(f32[1,2,2,4], f32[4,4,3,3]): stride must be at least 1"},
-                {{{1, 1}, {-1, 0}, 1}, "conv2d(f32[1,2,2,4], f32[4,4,3,3]): padding must not be negative"},
-                {{{1, 1}, {0, 0}, 0}, "conv2d(f32[1,2,2,4], f32[4,4,3,3]): groups must be at least 1"},
-                {{{1, 1}, {0, 0}, 3}, "conv2d(f32[1,2,2,4], f32[4,4,3,3]): 3 groups do not divide C = 4 and K = 4"},
-                {{{1, 1}, {0, 0}, 1},
+    } rows[] = {{{{0, 1}, {0, 0}, 1, 0}, "conv2d(f32[1,2,2,4], f32[4,4,3,3]): stride must be at least 1"},
+                {{{1, 1}, {-1, 0}, 1, 0}, "conv2d(f32[1,2,2,4], f32[4,4,3,3]): padding must not be negative"},
+                {{{1, 1}, {0, 0}, 0, 0}, "conv2d(f32[1,2,2,4], f32[4,4,3,3]): groups must be at least 1"},
+                {{{1, 1}, {0, 0}, 3, 0}, "conv2d(f32[1,2,2,4], f32[4,4,3,3]): 3 groups do not divide C = 4 and K = 4"},
+                {{{1, 1}, {0, 0}, 1, -1}, "conv2d(f32[1,2,2,4], f32[4,4,3,3]): nets must not be negative"},
+                {{{1, 1}, {0, 0}, 1, 2},
+                 "conv2d(f32[1,2,2,4], f32[4,4,3,3]): 2 networks do not divide N = 1 and 4 rows of weights"},
+                {{{1, 1}, {0, 0}, 1, 0},
                  "conv2d(f32[1,2,2,4], f32[4,4,3,3]): the window is larger than the padded image"}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         x = rt_input(g, "x", RT_SHAPE(RT_F32, 1, 2, 2, 4));
@@ -105,7 +108,7 @@ START_TEST(convolution_refuses)
     }
     x = rt_input(g, "x", RT_SHAPE(RT_F32, 1, 3, 3, 2));
     w = rt_input(g, "w", RT_SHAPE(RT_F32, 4, 2, 3, 3));
-    refused(rt_conv2d(g, x, w, rt_input(g, "b", RT_SHAPE(RT_F32, 2)), (rt_conv_attr){{1, 1}, {1, 1}, 1}),
+    refused(rt_conv2d(g, x, w, rt_input(g, "b", RT_SHAPE(RT_F32, 2)), (rt_conv_attr){{1, 1}, {1, 1}, 1, 0}),
             "conv2d(f32[1,3,3,2], f32[4,2,3,3], f32[2]): input 2 must be f32[4]");
 }
 END_TEST

@@ -27,22 +27,34 @@ NORM(group, .kind = RT_NORM_GROUP, .groups = 2, .pool = 2, .eps = 1e-5)
 NORM(layer, .kind = RT_NORM_GROUP, .groups = 1, .relu = 1, .eps = 1e-3)
 NORM(batch, .kind = RT_NORM_BATCH, .eps = 1e-5)
 NORM(batch_fused, .kind = RT_NORM_BATCH, .relu = 1, .pool = 2, .eps = 1e-5)
+NORM(instance_nets, .kind = RT_NORM_GROUP, .groups = 4, .relu = 1, .pool = 2, .nets = 2, .eps = 1e-5)
+NORM(group_nets, .kind = RT_NORM_GROUP, .groups = 2, .nets = 3, .eps = 1e-5)
+NORM(batch_nets, .kind = RT_NORM_BATCH, .relu = 1, .nets = 2, .eps = 1e-5)
 
 #define X IN(UNIFORM, -2, 2, 2, 4, 4, 4), IN(AWAY, 0.5, 1.5, 4), IN(UNIFORM, -0.5, 0.5, 4)
 #define GY_FULL IN(UNIFORM, -1, 1, 2, 4, 4, 4)
 #define GY_HALF IN(UNIFORM, -1, 1, 2, 2, 2, 4)
 
-#define CASES(name_, gy_, seed_)                                                                                       \
-    {.name = "norm." #name_, .op = RT_OP_NORM, .build = name_##_y, .in = {X}, .seed = seed_},                          \
-    {.name = "norm." #name_ ".stats", .op = RT_OP_NORM, .n_out = 3, .build = name_##_all, .in = {X}, .seed = seed_},   \
-    {.name = "norm_dx." #name_, .op = RT_OP_NORM_DX, .n_out = 3, .build = name_##_dx, .in = {X, gy_}, .seed = seed_}
+#define X_PAIR IN(UNIFORM, -2, 2, 4, 4, 4, 4), IN(AWAY, 0.5, 1.5, 8), IN(UNIFORM, -0.5, 0.5, 8)
+#define X_TRIO IN(UNIFORM, -2, 2, 3, 3, 4, 4), IN(AWAY, 0.5, 1.5, 12), IN(UNIFORM, -0.5, 0.5, 12)
+#define GY_PAIR IN(UNIFORM, -1, 1, 4, 4, 4, 4)
+#define GY_PAIR_HALF IN(UNIFORM, -1, 1, 4, 2, 2, 4)
+#define GY_TRIO IN(UNIFORM, -1, 1, 3, 3, 4, 4)
+
+#define CASES(name_, x_, gy_, seed_)                                                                                   \
+    {.name = "norm." #name_, .op = RT_OP_NORM, .build = name_##_y, .in = {x_}, .seed = seed_},                         \
+    {.name = "norm." #name_ ".stats", .op = RT_OP_NORM, .n_out = 3, .build = name_##_all, .in = {x_}, .seed = seed_},  \
+    {.name = "norm_dx." #name_, .op = RT_OP_NORM_DX, .n_out = 3, .build = name_##_dx, .in = {x_, gy_}, .seed = seed_}
 
 static const rt_case cases[] = {
-    CASES(instance, GY_FULL, 1),
-    CASES(instance_fused, GY_HALF, 2),
-    CASES(group, GY_HALF, 1),
-    CASES(layer, GY_FULL, 7),
-    CASES(batch, GY_FULL, 1),
-    CASES(batch_fused, GY_HALF, 4),
+    CASES(instance, X, GY_FULL, 1),
+    CASES(instance_fused, X, GY_HALF, 2),
+    CASES(group, X, GY_HALF, 1),
+    CASES(layer, X, GY_FULL, 7),
+    CASES(batch, X, GY_FULL, 1),
+    CASES(batch_fused, X, GY_HALF, 4),
+    CASES(instance_nets, X_PAIR, GY_PAIR_HALF, 2),
+    CASES(group_nets, X_TRIO, GY_TRIO, 1),
+    CASES(batch_nets, X_PAIR, GY_PAIR, 3),
 };
 RT_CASE_TABLE(norm, cases)

@@ -17,9 +17,9 @@ data: {kind: demo, size: 16, mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}
 network: {arch: convnet, depth: 2, width: 32}
 teach: {epochs: 3, batch: 64, runs: 1, el2n_epoch: 1}
 set: {ipc: [2]}
-methods: {names: [dm], set_seeds: 1}
+methods: {names: [dm], set_seeds: 1, snapshots: [60]}
 dm: {iterations: 150, batch_real: 32}
-eval: {protocols: [p1_classic], seeds: 1, epochs_classic: 600, full_data: false}
+eval: {protocols: [p1_classic], seeds: 1, epochs_classic: 300, full_data: false}
 metrics: {enabled: false}
 run: {dir: $work/base, checkpoint_seconds: 0.05}
 YAML

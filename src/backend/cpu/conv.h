@@ -5,7 +5,7 @@
 #include "backend/cpu/cpu.h"
 #include "ops/attrs.h"
 
-/* The common geometry of conv2d, conv2d_dx and conv2d_dw. x [N,H,W,C], w [K,C/groups,R,S], y [N,P,Q,K]. */
+/* The common geometry of conv2d, conv2d_dx and conv2d_dw, of one network. x [N,H,W,C], w [K,C/groups,R,S], y [N,P,Q,K]. */
 typedef struct rt_conv_dims {
     rt_op op;
     int64_t n, h, w, c, k, r, s, p, q;
@@ -30,6 +30,12 @@ typedef enum rt_conv_layout {
     RT_CONV_BLOCKED,  /* oneDNN direct in its own layout, reordered on the way in and out */
     RT_CONV_WINOGRAD  /* oneDNN Winograd F(4x4,3x3), reordered likewise */
 } rt_conv_layout;
+
+typedef rt_status (*rt_conv_make)(rt_cpu *be, const rt_conv_dims *d, rt_conv_plan *out);
+
+/* n networks of geometry d, each by make: in turn on all threads, or side by side on one thread each (conv_nets.c). */
+rt_status rt_conv_nets(rt_cpu *be, rt_conv_make make, const rt_conv_dims *d, int64_t n, bool side_by_side,
+                       rt_conv_plan *out);
 
 /* RT_ERR_UNSUPPORTED when oneDNN has no such implementation. */
 rt_status rt_conv_onednn(rt_cpu *be, const rt_conv_dims *d, rt_conv_layout layout, rt_conv_plan *out);

@@ -174,6 +174,7 @@ RT_CLONES static void strip_grad(const float *x, const float *gy, float *gx, ima
 typedef struct call {
     const rt_norm_attr *a;
     int64_t N, H, W, C, groups, y_pixels;
+    int64_t nets, n_net; /* networks, and images of one */
     const float *x, *gamma, *beta;
     float *mean, *rstd; /* of the statistic */
 } call;
@@ -183,25 +184,30 @@ static call call_of(const rt_node *n, const rt_kernel_io *io)
     const rt_norm_attr *a = n->attr;
     const rt_shape *s = &n->in_shape[0];
     call c = {.a = a, .N = s->d[0], .H = s->d[1], .W = s->d[2], .C = s->d[3], .x = io->in[0], .gamma = io->in[1],
-              .beta = io->in[2]};
+              .beta = io->in[2], .nets = rt_nets(a->nets)};
+    c.n_net = c.N / c.nets;
     c.groups = a->kind == RT_NORM_BATCH ? c.C : a->groups;
     c.y_pixels = a->pool ? c.H / 2 * (c.W / 2) : c.H * c.W;
     return c;
 }
 
+/* Where gamma and beta of channel 0 of image n are. */
+static int64_t affine_at(const call *q, int64_t n) { return n / q->n_net * q->C; }
+
 static int64_t stat_at(const call *q, int64_t n, int64_t c)
 {
-    return q->a->kind == RT_NORM_BATCH ? c : n * q->groups + c / (q->C / q->groups);
+    return q->a->kind == RT_NORM_BATCH ? affine_at(q, n) + c : n * q->groups + c / (q->C / q->groups);
 }
 
 static coeffs *fill_coeffs(coeffs *k, const call *q, const float *mean, const float *rstd, int64_t n, int64_t c0, int64_t len)
 {
+    const float *gamma = q->gamma + affine_at(q, n) + c0, *beta = q->beta + affine_at(q, n) + c0;
     for (int64_t c = 0; c < len; c++) {
         const int64_t s = stat_at(q, n, c0 + c);
         k->mean[c] = mean[s];
         k->rstd[c] = rstd[s];
-        k->k[c] = q->gamma[c0 + c] * rstd[s];
-        k->beta[c] = q->beta[c0 + c];
+        k->k[c] = gamma[c] * rstd[s];
+        k->beta[c] = beta[c];
     }
     return k;
 }
@@ -256,7 +262,10 @@ static rt_status run_norm(const rt_prepared *p, const rt_kernel_io *io)
         apply_image(&q, n, y);
     }
     if (!batch) return RT_OK;
-    for (int64_t c = 0; c < q.C; c++) merge(mu + c, m2 + c, q.N, q.C, m, q.a->eps, &q.mean[c], &q.rstd[c]);
+    for (int64_t i = 0; i < q.nets * q.C; i++) {
+        const int64_t at = i / q.C * q.n_net * q.C + i % q.C;
+        merge(mu + at, m2 + at, q.n_net, q.C, m, q.a->eps, &q.mean[i], &q.rstd[i]);
+    }
 #pragma omp parallel for schedule(static)
     for (int64_t n = 0; n < q.N; n++) apply_image(&q, n, y);
     return RT_OK;
@@ -287,8 +296,8 @@ static rt_status run_norm_dx(const rt_prepared *p, const rt_kernel_io *io)
     const float *mean = io->in[3], *rstd = io->in[4], *gy = io->in[5];
     float *ggamma = io->out[1], *gbeta = io->out[2];
     const bool batch = q.a->kind == RT_NORM_BATCH;
-    const int64_t per_group = q.C / q.groups, n_stat = batch ? q.C : q.N * q.groups;
-    const double m = (double)(q.H * q.W) * (double)(batch ? q.N : per_group);
+    const int64_t per_group = q.C / q.groups, n_stat = batch ? q.nets * q.C : q.N * q.groups;
+    const double m = (double)(q.H * q.W) * (double)(batch ? q.n_net : per_group);
     double *se = io->scratch, *sex = se + n_stat;
     float *sg = (float *)(sex + n_stat), *sgx = sg + q.N * q.C;
 #pragma omp parallel for schedule(static)
@@ -301,27 +310,29 @@ static rt_status run_norm_dx(const rt_prepared *p, const rt_kernel_io *io)
                        sgx + n * q.C + c);
         }
         if (batch) continue;
+        const float *gamma = q.gamma + affine_at(&q, n);
         for (int64_t g = 0; g < q.groups; g++) {
             const int64_t at = n * q.groups + g;
             se[at] = sex[at] = 0;
             for (int64_t c = g * per_group; c < (g + 1) * per_group; c++) {
-                se[at] += (double)q.gamma[c] * (double)sg[n * q.C + c];
-                sex[at] += (double)q.gamma[c] * (double)sgx[n * q.C + c];
+                se[at] += (double)gamma[c] * (double)sg[n * q.C + c];
+                sex[at] += (double)gamma[c] * (double)sgx[n * q.C + c];
             }
         }
         grad_image(&q, io, n, m, se, sex);
     }
-    for (int64_t c = 0; c < q.C; c++) {
+    for (int64_t i = 0; i < q.nets * q.C; i++) {
+        const int64_t first = i / q.C * q.n_net, c = i % q.C;
         double a = 0, b = 0;
-        for (int64_t n = 0; n < q.N; n++) {
+        for (int64_t n = first; n < first + q.n_net; n++) {
             a += (double)sg[n * q.C + c];
             b += (double)sgx[n * q.C + c];
         }
-        gbeta[c] = (float)a;
-        ggamma[c] = (float)b;
+        gbeta[i] = (float)a;
+        ggamma[i] = (float)b;
         if (batch) {
-            se[c] = (double)q.gamma[c] * a;
-            sex[c] = (double)q.gamma[c] * b;
+            se[i] = (double)q.gamma[i] * a;
+            sex[i] = (double)q.gamma[i] * b;
         }
     }
     if (!batch) return RT_OK;

@@ -88,6 +88,11 @@ static rt_status cuda_download(rt_backend *be, void *dst, const void *src, size_
     return copy(be, dst, src, bytes, cudaMemcpyDeviceToHost);
 }
 
+static rt_status cuda_copy(rt_backend *be, void *dst, const void *src, size_t bytes)
+{
+    return copy(be, dst, src, bytes, cudaMemcpyDeviceToDevice);
+}
+
 static rt_status cuda_fill(rt_backend *be, void *dst, double value, size_t count)
 {
     rt_cuda_backend *cb = (rt_cuda_backend *)be;
@@ -127,6 +132,7 @@ static const rt_backend_vtable vtable = {
     .free = cuda_free,
     .upload = cuda_upload,
     .download = cuda_download,
+    .copy = cuda_copy,
     .fill = cuda_fill,
     .end_run = cuda_end_run,
     .close = cuda_close,

@@ -66,13 +66,14 @@ static rt_status construct_random(const rt_build_ctx *ctx, rt_set *out)
 
 static rt_status construct_herding(const rt_build_ctx *ctx, rt_set *out)
 {
-    return select_per_class(ctx, rt_select_herding, &(rt_select_opts){.raw = !ctx->coreset.normalise}, true, "herding", out);
+    return select_per_class(ctx, rt_select_herding, &(rt_select_opts){.raw = !ctx->config->coreset.normalise}, true, "herding", out);
 }
 
 static rt_status construct_kcenter(const rt_build_ctx *ctx, rt_set *out)
 {
-    rt_select_opts o = {.raw = !ctx->coreset.normalise,
-                        .start = ctx->coreset.kcenter_random ? RT_KCENTER_RANDOM : RT_KCENTER_MEDOID};
+    bool random = !strcmp(ctx->config->coreset.kcenter_start, "random");
+    rt_select_opts o = {.raw = !ctx->config->coreset.normalise,
+                        .start = random ? RT_KCENTER_RANDOM : RT_KCENTER_MEDOID};
     return select_per_class(ctx, rt_select_kcenter, &o, true, "kcenter", out);
 }
 

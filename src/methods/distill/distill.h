@@ -2,8 +2,8 @@
  *
  * A method owns its compiled steps and its host vectors, and says what one outer iteration does. The frame does the rest,
  * once: it restores the newest checkpoint or asks for a fresh start, counts cost, keeps the trace, reports progress, saves
- * on time and on request, skips and counts iterations that are not finite or over the method's threshold, and takes
- * snapshots of the set along the way.
+ * on time and on request, refuses losses that are not finite, counts the iterations a method skipped, and takes snapshots
+ * of the set along the way.
  *
  *     distill.c  the loop          draws.c  initial images, real batches, networks, DSA parameters: by counter or from files
  *     dm.c dc.c idc.c mtt.c datadam.c ncfm.c ...  one method, one file */
@@ -14,7 +14,7 @@
 #include "nn/dsa.h"
 
 /* --- the loop ---------------------------------------------------------------------------------------------------------- */
-enum { RT_DISTILL_STATE = 12 };
+enum { RT_DISTILL_STATE = 12, RT_DISTILL_DEVIATIONS = 8 };
 
 /* A vector that makes up the state of a construction: saved, and restored in place. Borrowed from the method. */
 typedef struct rt_distill_state {
@@ -37,6 +37,8 @@ typedef struct rt_distill {
     void *self;
     rt_distill_state state[RT_DISTILL_STATE];
     int n_state;
+    const char *deviation[RT_DISTILL_DEVIATIONS];  /* from the published method, one sentence each; borrowed */
+    int n_deviations;
     rt_status (*start)(void *self);                                           /* fills the state: there is no checkpoint */
     rt_status (*push)(void *self);                                            /* host state -> tensors, after start or restore; may be NULL */
     rt_status (*pull)(void *self);                                            /* tensors -> host state, before a save; may be NULL */
@@ -44,13 +46,16 @@ typedef struct rt_distill {
     rt_status (*result)(void *self, rt_set *out);                             /* after pull; may be called many times */
 } rt_distill;
 
-/* Runs to the end. The trace (iteration, loss, step_size, skipped, wall-free) becomes trace.csv of the set; the number of
- * skipped iterations and every deviation from the published method go into the set's notes. RT_ERR_CANCELLED after a commit
- * when a stop was requested; RT_ERR_NUMERIC when more than a quarter of at least 100 iterations were skipped, or when a
- * loss is not finite and the method did not skip. */
+/* Runs to the end. The trace (iteration, loss, step_size, skipped; no clocks, so equal runs give equal bytes) becomes
+ * trace.csv of the set; the number of skipped iterations and every deviation from the published method go into the set's
+ * notes. RT_ERR_CANCELLED after a commit when a stop was requested; RT_ERR_NUMERIC when more than a quarter of at least 100
+ * iterations were skipped, or when a loss is not finite and the method did not skip. */
 rt_status rt_distill_run(const rt_build_ctx *ctx, const rt_distill *d, rt_set *out);
-/* Two iterations are run; the first warms caches and is not counted. */
+/* Iteration 0 is run twice; the first time warms caches and is not counted. */
 rt_status rt_distill_estimate(const rt_build_ctx *ctx, const rt_distill *d, double peak_bytes, rt_estimate *out);
+
+/* What most results are: classes * ipc images [.., size, size, 3] in normalised space, class by class, hard labels. Copies. */
+rt_status rt_distill_set(const rt_build_ctx *ctx, const char *method, const float *images, rt_set *out);
 
 /* --- draws ------------------------------------------------------------------------------------------------------------- */
 enum { RT_DSA_INPUTS = 3 }; /* color, affine, box */
@@ -65,9 +70,10 @@ typedef struct rt_draws {
     rt_st_file *weights, *order; /* files that replace draws (method.h, rt_draw_files) */
     const rt_st_tensor *given_theta, *given_real, *given_dsa[RT_DSA_INPUTS];
 } rt_draws;
-/* Opens and validates the files against the sizes; refuses a class without a training image. */
+/* Opens and validates the files against the sizes; refuses a class without a training image. batch_real 0: the method draws
+ * no real batches. */
 rt_status rt_draws_open(const rt_build_ctx *ctx, int64_t iterations, int64_t batch_real, int64_t n_params, rt_draws *out);
-void rt_draws_close(rt_draws *d);
+void rt_draws_close(rt_draws *d); /* accepts a zeroed struct */
 /* images [classes*ipc, size, size, 3] in the set's space: the file, real images, or N(0,1) noise. source (may be NULL):
  * training-set index of each real image, -1 where there is none. */
 rt_status rt_draws_initial(const rt_draws *d, bool noise, float *images, int64_t *source);

@@ -14,6 +14,7 @@ typedef struct fixture {
     char dir[64], init[96], theta[96], order[96], ckpt[96];
     rt_st_file *golden;
     rt_images train;
+    rt_config config;
 } fixture;
 
 static rt_st_tensor named(const rt_st_file *f, const char *name, const char *as)
@@ -33,6 +34,8 @@ static void set_up(fixture *x)
     rt_ok(rt_st_open(path, &x->golden));
     snprintf(x->dir, sizeof x->dir, "/tmp/retort-dm-XXXXXX");
     ck_assert(mkdtemp(x->dir) != NULL);
+    static const char yaml[] = "version: 1\ndata: {kind: demo}\ndm: {iterations: 2, batch_real: 4, lr: 30}\n";
+    rt_ok(rt_config_parse("test.yaml", yaml, sizeof yaml - 1, NULL, 0, &x->config));
     snprintf(x->init, sizeof x->init, "%s/init.safetensors", x->dir);
     snprintf(x->theta, sizeof x->theta, "%s/theta.safetensors", x->dir);
     snprintf(x->order, sizeof x->order, "%s/order.safetensors", x->dir);
@@ -59,6 +62,7 @@ static void tear_down(fixture *x)
 {
     rt_st_close(x->golden);
     rt_images_fini(&x->train);
+    rt_config_fini(&x->config);
     rt_ok(rt_fs_remove_tree(x->dir));
 }
 
@@ -69,13 +73,14 @@ static rt_build_ctx context(const fixture *x, rt_backend *be, rt_ledger *ledger)
                       .norm = {{0.4914f, 0.4822f, 0.4465f}, {0.2023f, 0.1994f, 0.2010f}}};
     c.net = (rt_model_desc){.arch = "convnet", .depth = 2, .width = 6, .norm = RT_MODEL_NORM_INSTANCE, .size = SIZE,
                             .channels = 3, .classes = CLASSES};
-    c.dm = (rt_dm_params){.iterations = ITS, .batch_real = BATCH, .lr = 30.0, .momentum = 0.5,
-                          .dsa_strategy = "color_crop_cutout_flip_scale_rotate"};
+    c.config = &x->config;
     c.files = (rt_draw_files){x->init, x->theta, x->order};
     return c;
 }
 
-static void construct(const fixture *x, const char *backend, void (*change)(rt_build_ctx *), rt_set *out, rt_status want)
+typedef void change_fn(rt_build_ctx *c, rt_config *config);
+
+static void construct(fixture *x, const char *backend, change_fn *change, rt_set *out, rt_status want)
 {
     rt_backend *be = NULL;
     rt_ledger *ledger = NULL;
@@ -85,7 +90,7 @@ static void construct(const fixture *x, const char *backend, void (*change)(rt_b
     rt_ledger_begin(ledger);
     rt_ok(rt_method_find("dm", &dm));
     rt_build_ctx c = context(x, be, ledger);
-    if (change) change(&c);
+    if (change) change(&c, &x->config);
     rt_status got = dm->construct(&c, out);
     ck_assert_msg(got == want, "%s (%s), want %s", rt_status_name(got), rt_error_what(), rt_status_name(want));
     rt_ledger_destroy(ledger);
@@ -111,6 +116,8 @@ static void agree(const char *backend, double tolerance)
     ck_assert_msg(moved > 1e-3, "the images hardly moved (%g): the test would show nothing", moved);
     ck_assert_msg(worst <= tolerance * moved, "%s: largest difference %g, images moved by up to %g", backend, worst, moved);
     for (int i = 0; i < s.n; i++) ck_assert_int_eq(s.label[i], i / IPC);
+    ck_assert_str_eq(s.notes, "{\"deviations\":[],\"iterations\":2,\"skipped\":0}");
+    ck_assert(!strncmp(s.trace, "iteration,loss,step_size,skipped\n0,", 35));
     rt_set_fini(&s);
     tear_down(&x);
 }
@@ -120,7 +127,11 @@ END_TEST
 START_TEST(cpu_agrees_with_torch) { agree("cpu", 1e-4); }
 END_TEST
 
-static void without_files(rt_build_ctx *c) { c->files = (rt_draw_files){0}; }
+static void without_files(rt_build_ctx *c, rt_config *config)
+{
+    (void)config;
+    c->files = (rt_draw_files){0};
+}
 
 START_TEST(same_seed_same_images)
 {
@@ -136,9 +147,31 @@ START_TEST(same_seed_same_images)
 }
 END_TEST
 
-static void longer_than_files(rt_build_ctx *c) { c->dm.iterations = ITS + 1; }
-static void other_batch(rt_build_ctx *c) { c->dm.batch_real = BATCH + 1; }
-static void unknown_op(rt_build_ctx *c) { c->dm.dsa_strategy = "color_zoom"; }
+static void longer_than_files(rt_build_ctx *c, rt_config *config)
+{
+    (void)c;
+    config->dm.iterations = ITS + 1;
+}
+
+static void other_batch(rt_build_ctx *c, rt_config *config)
+{
+    (void)c;
+    config->dm.iterations = ITS;
+    config->dm.batch_real = BATCH + 1;
+}
+
+static void unknown_op(rt_build_ctx *c, rt_config *config)
+{
+    (void)c;
+    config->dm.batch_real = BATCH;
+    memcpy(config->dm.dsa, "color_zoom", sizeof "color_zoom");
+}
+
+static void known_op(rt_build_ctx *c, rt_config *config)
+{
+    (void)c;
+    memcpy(config->dm.dsa, "color", sizeof "color");
+}
 
 START_TEST(bad_inputs)
 {
@@ -154,7 +187,7 @@ START_TEST(bad_inputs)
     broken[5] = NAN;
     init.data = broken;
     rt_ok(rt_st_write(x.init, &init, 1, NULL, 0));
-    construct(&x, "cpu", NULL, &s, RT_ERR_FORMAT); /* given images are input ... */
+    construct(&x, "cpu", known_op, &s, RT_ERR_FORMAT); /* given images are input ... */
     rt_st_tensor good = named(x.golden, "init", "images"), theta = named(x.golden, "theta", "theta");
     rt_ok(rt_st_write(x.init, &good, 1, NULL, 0));
     rt_free(broken);
