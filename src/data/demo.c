@@ -1,6 +1,6 @@
 /* Drawing the demo data set. Every quantity of a scene is drawn once from the image's own stream; then each pixel is
  * ground, clutter, figure, occluder, light, noise, in this order. Shapes are signed distances (negative inside, unit
- * scale), so one evaluation gives an antialiased edge at any size. */
+ * scale, y down as in the picture), so one evaluation gives an antialiased edge at any size. */
 #include "data/demo.h"
 
 #include <errno.h>
@@ -28,9 +28,10 @@ static double min2(double a, double b) { return a < b ? a : b; }
 static double clamp01(double v) { return v < 0 ? 0 : v > 1 ? 1 : v; }
 static double box(double x, double y, double w, double h) { return max2(fabs(x) - w, fabs(y) - h); }
 
+/* Regular, standing on a side. */
 static double polygon(double x, double y, int sides, double radius)
 {
-    double sector = TAU / sides, a = atan2(y, x);
+    double sector = TAU / sides, a = atan2(x, y);
     a -= sector * floor(a / sector + 0.5);
     return sqrt(x * x + y * y) * cos(a) - radius * cos(sector / 2);
 }
@@ -48,7 +49,7 @@ static double crescent(double x, double y)
 static double cross(double x, double y) { return min2(box(x, y, 0.92, 0.28), box(x, y, 0.28, 0.92)); }
 static double heart(double x, double y)
 {
-    double c = 0.46, u = (x + y) * 0.70710678, v = (y - x) * 0.70710678, w = u + 0.15, z = v + 0.15;
+    double c = 0.46, u = (x - y) * 0.70710678, v = (-y - x) * 0.70710678, w = u + 0.15, z = v + 0.15; /* lobes on top */
     double lobes = min2(sqrt((w - c) * (w - c) + z * z), sqrt(w * w + (z - c) * (z - c))) - c;
     return min2(box(w, z, c, c), lobes);
 }
@@ -58,7 +59,7 @@ static double square(double x, double y) { return box(x, y, 0.72, 0.72); }
 static double star(double x, double y)
 {
     /* The half-plane through an outer and an inner vertex, folded ten times around. */
-    double sector = TAU / 5, a = atan2(y, x), r = sqrt(x * x + y * y), outer = 0.98, inner = 0.42;
+    double sector = TAU / 5, a = atan2(x, -y), r = sqrt(x * x + y * y), outer = 0.98, inner = 0.42;
     a = fabs(a - sector * floor(a / sector + 0.5));
     double px = r * cos(a) - outer, py = r * sin(a), ex = inner * cos(sector / 2) - outer, ey = inner * sin(sector / 2);
     return (px * ey - py * ex) / sqrt(ex * ex + ey * ey);
