@@ -19,6 +19,7 @@
 #include "artefact/safetensors.h"
 #include "base/hash.h"
 #include "data/data.h"
+#include "data/zca.h"
 #include "retort/status.h"
 
 /* --- commit ------------------------------------------------------------------------------------------------------ */
@@ -71,6 +72,13 @@ rt_cost_entry *rt_ledger_entry(rt_ledger *l);                   /* counters to a
 void rt_ledger_update(rt_ledger *l);                            /* brings wall, cpu, peaks up to now */
 json_t *rt_ledger_json(const rt_ledger *l);                     /* owned; goes into checkpoint state and manifest "cost" */
 rt_status rt_ledger_restore(rt_ledger *l, const json_t *saved); /* sums: earlier segments + this one */
+
+/* --- a whitening transform ------------------------------------------------------------------------------------------ */
+/* Artefact of kind "zca": zca.safetensors with "mean" f32 [d], "transform" and "inverse" f32 [d,d], "spectrum" f64 [d], all in
+ * C,H,W order; metadata: eps, height, width. Writing stores the transform in an open commit and sets its hash, which depends
+ * on these values alone. Reading refuses (RT_ERR_FORMAT) what is damaged; z is owned. */
+rt_status rt_zca_write(rt_zca *z, rt_commit *c);
+rt_status rt_zca_read(const char *path, rt_zca *out);
 
 /* --- the one type for coresets and distilled sets ------------------------------------------------------------------ */
 /* On disk: images/<class>/<ipc index>.png (ImageFolder-loadable, lossless), set.safetensors ("images" f32 [n,h,w,3] in the

@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/rng.h"
 #include "data/internal.h"
+#include "data/zca.h"
 
 rt_status rt_normalise_table(const rt_normalise *nm, float table[256][3])
 {
@@ -26,6 +27,17 @@ void rt_normalise_row(float (*table)[3], const uint8_t *px, int32_t w, bool flip
     }
 }
 
+/* The box of a whitened image, which is a shift at most; outside of the image is 0. */
+static void fill_white(const float *px, int32_t h, int32_t w, const rt_view_box *b, float *out)
+{
+    for (int32_t y = 0; y < h; y++)
+        for (int32_t x = 0; x < w; x++) {
+            int32_t sy = y + b->y0, sx = (b->flip ? w - 1 - x : x) + b->x0;
+            bool in = sy >= 0 && sy < h && sx >= 0 && sx < w;
+            for (int c = 0; c < 3; c++) *out++ = in ? px[((size_t)sy * (size_t)w + (size_t)sx) * 3 + (size_t)c] : 0.0f;
+        }
+}
+
 static rt_status fill_one(const rt_images *im, int64_t i, const rt_view *view, uint64_t seed, uint64_t step,
                           uint32_t place, float (*table)[3], uint8_t *scratch, float *out)
 {
@@ -36,6 +48,10 @@ static rt_status fill_one(const rt_images *im, int64_t i, const rt_view *view, u
     if (view) {
         rt_status st = rt_view_draw(view, h, w, seed, step, place, &b);
         if (st != RT_OK) return st;
+    }
+    if (im->white && !(view && view->rrc)) {
+        fill_white(im->white + (size_t)i * (size_t)h * row, h, w, &b, out);
+        return RT_OK;
     }
     if (view && view->rrc) {
         rt_span box = {0, 0, b.w, b.h};
@@ -60,7 +76,7 @@ rt_status rt_batch_fill(const rt_images *im, const int64_t *idx, int64_t batch, 
     rt_error_chain failed = {0};
     size_t size = (size_t)im->h * (size_t)im->w * 3;
     if (threads < 1) threads = 1;
-    RT_TRY(rt_normalise_table(nm, table));
+    RT_TRY(rt_normalise_table(im->white ? NULL : nm, table));
     if (view) RT_TRY(rt_view_check(view));
     for (int64_t b = 0; b < batch; b++)
         if (idx[b] < 0 || idx[b] >= im->n)
@@ -81,6 +97,7 @@ rt_status rt_batch_fill(const rt_images *im, const int64_t *idx, int64_t batch, 
             }
     }
     if (failed.status != RT_OK) st = rt_error_restore(&failed);
+    else if (im->white && view && view->rrc) st = rt_zca_whiten(im->zca, batch, threads, out);
 out:
     rt_free(scratch);
     return st;

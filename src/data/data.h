@@ -114,6 +114,9 @@ typedef struct rt_images {
     int32_t *label; /* n */
     char **key;     /* n */
     rt_classes classes;
+    /* Whitened (rt_zca_attach): batches are made of `white` instead of px and normalisation, which then is ignored. */
+    float *white;             /* n * h * w * 3, or NULL */
+    const struct rt_zca *zca; /* borrowed */
 } rt_images;
 /* Decodes the whole set with `threads` threads into memory; order = data set order whatever the thread count. Samples
  * refused under SKIP are left out and listed in bad. */
@@ -143,7 +146,8 @@ typedef struct rt_view_box {
  * pad_crop, slot 1 + t holds {area, log ratio, y, x} of the t-th try of the random resized crop. */
 rt_status rt_view_draw(const rt_view *view, int32_t h, int32_t w, uint64_t seed, uint64_t step, uint32_t sample,
                        rt_view_box *out);
-/* out[b] = normalised float NHWC of image idx[b] under its view; view NULL: as is. (seed, step) key the draws. */
+/* out[b] = normalised float NHWC of image idx[b] under its view; view NULL: as is. (seed, step) key the draws. Whitened images
+ * are shifted and mirrored as they are (what lies outside is 0, the mean) and whitened after a random resized crop. */
 rt_status rt_batch_fill(const rt_images *im, const int64_t *idx, int64_t batch, const rt_normalise *nm,
                         const rt_view *view, uint64_t seed, uint64_t step, int threads, float *out);
 /* Epoch permutation: a pure function of (seed, epoch, n). */

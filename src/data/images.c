@@ -148,6 +148,12 @@ rt_status rt_images_subset(const rt_images *in, const int64_t *idx, int64_t n, r
         if (idx[i] < 0 || idx[i] >= in->n)
             return RT_RAISE(RT_ERR_ARG, "subset: image %lld of %lld", (long long)idx[i], (long long)in->n);
     RT_TRY(images_alloc(n, in->h, in->w, &in->classes, &im));
+    if (in->white) {
+        RT_ALLOC(im.white, (size_t)n * size * sizeof *im.white, "whitened pixels");
+        im.zca = in->zca;
+        for (int64_t i = 0; i < n; i++)
+            memcpy(im.white + (size_t)i * size, in->white + (size_t)idx[i] * size, size * sizeof *im.white);
+    }
     for (; im.n < n; im.n++) {
         memcpy(im.px + (size_t)im.n * size, in->px + (size_t)idx[im.n] * size, size);
         im.label[im.n] = in->label[idx[im.n]];
@@ -171,6 +177,7 @@ void rt_images_fini(rt_images *im)
     rt_free(im->key);
     rt_free(im->label);
     rt_free(im->px);
+    rt_free(im->white);
     rt_classes_fini(&im->classes);
     *im = (rt_images){0};
 }

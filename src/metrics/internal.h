@@ -2,6 +2,7 @@
 #ifndef RT_METRICS_INTERNAL_H
 #define RT_METRICS_INTERNAL_H
 
+#include "base/linalg.h"
 #include "metrics/metrics.h"
 
 /* Rows whose dot products are wanted: float rows (through idx, less a mean) or plain double rows. All borrowed. */
@@ -29,9 +30,6 @@ rt_status rt_scatter(const rt_mat *a, const double *inv, double *out);
 rt_status rt_points_check(const char *what, rt_points p); /* shape, then finiteness: names the row */
 rt_status rt_points_pair_check(rt_points real, rt_points set);
 void rt_points_mean(rt_points p, double *mean);
-
-/* Ascending eigenvalues of the symmetric a (n x n, destroyed); with vectors, row j of a becomes the j-th of them. */
-rt_status rt_eigen(double *a, int64_t n, double *w, bool vectors);
 
 /* Rows centred on a given mean, with their norms: one side of every two-sample measure. */
 typedef struct rt_side {

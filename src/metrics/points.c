@@ -1,6 +1,4 @@
 /* Checked rows, means, centred sides, eigenvalues: the ground the measures stand on. */
-#include <dlfcn.h>
-#include <lapacke.h>
 #include <math.h>
 
 #include "base/alloc.h"
@@ -74,25 +72,4 @@ void rt_side_close(rt_side *s)
     rt_free(s->mean);
     rt_free(s->norm2);
     *s = (rt_side){0};
-}
-
-/* OpenBLAS brings threads of its own, whose number would enter the last digits and which crowd out OpenMP's. */
-static void one_blas_thread(void)
-{
-    void (*set)(int) = NULL;
-    *(void **)&set = dlsym(RTLD_DEFAULT, "openblas_set_num_threads");
-    if (set) set(1);
-}
-
-rt_status rt_eigen(double *a, int64_t n, double *w, bool vectors)
-{
-    if (n < 1 || n > 46340) return RT_RAISE(RT_ERR_ARG, "eigenvalues of a matrix of order %lld", (long long)n);
-    one_blas_thread();
-    /* Column-major: the matrix is symmetric, and eigenvectors come out as rows of ours. */
-    lapack_int info = LAPACKE_dsyevd(LAPACK_COL_MAJOR, vectors ? 'V' : 'N', 'U', (lapack_int)n, a, (lapack_int)n, w);
-    if (info == LAPACK_WORK_MEMORY_ERROR)
-        return RT_RAISE(RT_ERR_NOMEM, "no memory for eigenvalues of order %lld", (long long)n);
-    if (info)
-        return RT_RAISE(RT_ERR_NUMERIC, "eigenvalues of order %lld: dsyevd returned %d", (long long)n, (int)info);
-    return RT_OK;
 }

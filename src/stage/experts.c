@@ -200,7 +200,7 @@ static rt_status manifest_of(rt_run *r, const char *key, const rt_trainer *t, co
     rt_expert_arch(rt_trainer_model(t), arch);
     rt_run_recipe_text(rt_trainer_recipe(t), text);
     RT_TRY(rt_run_manifest(r, "expert", key, ledger, &m));
-    json_t *more = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:f, s:f, s:f}", "arch", arch, "recipe", text, "zca", "", "epochs",
+    json_t *more = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:f, s:f, s:f}", "arch", arch, "recipe", text, "zca", r->c->data.zca ? r->zca.hash : "", "epochs",
                              (json_int_t)s->epochs, "last", (json_int_t)s->last, "final", (json_int_t)(s->final ? s->epochs : -1),
                              "last_loss", tr->last_loss, "images_seen", tr->images_seen, "flops", tr->flops);
     if (!more || json_object_update_missing_new(m, more)) {
@@ -316,7 +316,9 @@ rt_status rt_run_experts_open(rt_run *r, rt_experts **out)
     RT_TRY(rt_run_path(r, dir, "experts"));
     RT_TRY(rt_run_net(r, r->c->network.arch, &net));
     RT_TRY(rt_model_create(&net, &m));
-    RT_TRY(rt_experts_open(dir, r->c->experts.count, m, rt_dataset_classes(r->train_set)->hash, "", s.last, s.final, &e));
+    if (r->c->data.zca) RT_TRY(rt_run_zca(r));
+    RT_TRY(rt_experts_open(dir, r->c->experts.count, m, rt_dataset_classes(r->train_set)->hash, r->c->data.zca ? r->zca.hash : "", s.last,
+                           s.final, &e));
     for (int64_t k = 0; k < rt_experts_count(e); k++) {
         const char *have = json_string_value(json_object_get(rt_experts_manifest(e, k), "inputs_hash"));
         RT_TRY(expert_key(r, k, key));

@@ -32,6 +32,7 @@ rt_status rt_run_open(const rt_config *c, rt_run *out)
         r.norm.mean[i] = (float)c->data.mean[i];
         r.norm.std[i] = (float)c->data.std[i];
     }
+    if (c->data.zca) r.norm = (rt_normalise){{0, 0, 0}, {1, 1, 1}}; /* pixels in [0,1] are what is whitened */
     r.bad.policy = !strcmp(c->data.on_bad_sample, "skip") ? RT_BAD_SKIP : RT_BAD_FAIL;
     r.bad.max_fraction = c->data.max_bad;
     r.bad.warnings_are_bad = true;
@@ -52,6 +53,7 @@ void rt_run_close(rt_run *r)
 {
     rt_images_fini(&r->train);
     rt_images_fini(&r->test);
+    rt_zca_fini(&r->zca);
     rt_dataset_close(r->train_set);
     rt_dataset_close(r->test_set);
     rt_bad_list_fini(&r->bad);
@@ -195,6 +197,7 @@ rt_status rt_run_train(rt_run *r, const rt_images **out)
         RT_TRYF(load(r, r->train_set, &r->bad, &r->train), "decoding the training split");
         r->have_train = true;
         RT_TRY(list_bad(r));
+        if (r->c->data.zca) RT_TRY(rt_run_whiten(r, &r->train));
     }
     *out = &r->train;
 out:
@@ -210,6 +213,7 @@ rt_status rt_run_test(rt_run *r, const rt_images **out)
         RT_TRY(rt_run_datasets(r));
         RT_TRYF(load(r, r->test_set, &strict, &r->test), "decoding the evaluation split");
         r->have_test = true;
+        if (r->c->data.zca) RT_TRY(rt_run_whiten(r, &r->test));
     }
     *out = &r->test;
 out:
@@ -260,6 +264,7 @@ rt_status rt_run_key(rt_run *r, const char *const *sections, int n_sections, con
                      (long long)c->seed, c->backend.device, (long long)c->data.size, (long long)c->data.resize, c->data.filter,
                      c->data.mean[0], c->data.mean[1], c->data.mean[2], c->data.std[0], c->data.std[1], c->data.std[2]);
     rt_sha256_update(h, line, (size_t)n);
+    if (c->data.zca) rt_sha256_update(h, "zca=0.1\n", 8);
     rt_sha256_update(h, rt_dataset_hash(r->train_set), RT_HASH_HEX);
     for (int i = 0; i < n_extra; i++) rt_sha256_update(h, extra[i], strlen(extra[i]) + 1);
     rt_sha256_final(h, hex);

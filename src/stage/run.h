@@ -21,7 +21,8 @@ typedef struct rt_run {
     rt_dataset *train_set, *test_set;
     rt_images train, test;
     rt_bad_list bad;
-    bool have_train, have_test;
+    bool have_train, have_test, have_zca;
+    rt_zca zca;                      /* with data.zca */
     rt_normalise norm;
     double decode_s;                 /* wall seconds spent decoding, charged to the data stage */
 } rt_run;
@@ -35,7 +36,11 @@ rt_status rt_run_datasets(rt_run *r);              /* opens indices of both spli
 rt_status rt_run_train(rt_run *r, const rt_images **out);
 rt_status rt_run_test(rt_run *r, const rt_images **out);
 int rt_run_threads(const rt_run *r);
-
+/* data.zca: the transform of this run, read or fitted; whitened pixels for resident images. */
+rt_status rt_run_zca(rt_run *r);
+rt_status rt_run_whiten(rt_run *r, rt_images *im);
+/* RT_ERR_FORMAT naming the remedy when a set's pixels live under another transform than this run's. */
+rt_status rt_run_check_space(rt_run *r, const rt_set *set, const char *path);
 
 /* The network named arch for this run's images; convnet and mlp take depth, width and norm from the config. */
 rt_status rt_run_net(rt_run *r, const char *arch, rt_model_desc *out);
