@@ -77,6 +77,8 @@ const rt_method *rt_method_at(int i); /* NULL past the end */
 /* Helpers shared by methods. */
 /* Class-major index list of `ipc` real images per class drawn without replacement (RT_RNG_SELECT, step = class). */
 rt_status rt_draw_real(const rt_images *train, int32_t ipc, uint64_t seed, int64_t *idx);
+/* Says of a set made from ctx's images what space its pixels live in and, when that is whitened, what they look like. */
+rt_status rt_set_space_of(const rt_build_ctx *ctx, rt_set *s);
 /* A set of real images in normalised space. score may be NULL. */
 rt_status rt_set_from_real(const rt_build_ctx *ctx, const int64_t *idx, const double *score, const char *method, rt_set *out);
 

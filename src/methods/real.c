@@ -30,11 +30,24 @@ out:
     return st;
 }
 
+rt_status rt_set_space_of(const rt_build_ctx *ctx, rt_set *s)
+{
+    rt_status st = RT_OK;
+    const rt_zca *z = ctx->train->white ? ctx->train->zca : NULL;
+    s->norm = ctx->norm;
+    if (!z) return RT_OK;
+    RT_ALLOC(s->rgb, (size_t)(s->n * z->d), "8-bit images");
+    RT_TRY(rt_zca_rgb(z, s->px, s->n, ctx->threads, s->rgb));
+    memcpy(s->zca, z->hash, sizeof s->zca);
+out:
+    return st;
+}
+
 rt_status rt_set_from_real(const rt_build_ctx *ctx, const int64_t *idx, const double *score, const char *method, rt_set *out)
 {
     rt_status st = RT_OK;
     const rt_images *tr = ctx->train;
-    rt_set s = {.n = (int64_t)ctx->ipc * tr->classes.n, .h = tr->h, .w = tr->w, .ipc = ctx->ipc, .norm = ctx->norm};
+    rt_set s = {.n = (int64_t)ctx->ipc * tr->classes.n, .h = tr->h, .w = tr->w, .ipc = ctx->ipc};
     size_t n = (size_t)s.n, px = (size_t)s.h * (size_t)s.w * 3;
     snprintf(s.method, sizeof s.method, "%s", method);
     RT_ALLOC(s.px, n * px * sizeof *s.px, "pixels of the set");
@@ -46,6 +59,7 @@ rt_status rt_set_from_real(const rt_build_ctx *ctx, const int64_t *idx, const do
     }
     RT_TRY(rt_classes_copy(&tr->classes, &s.classes));
     RT_TRY(rt_batch_fill(tr, idx, s.n, &ctx->norm, NULL, 0, 0, ctx->threads, s.px));
+    RT_TRY(rt_set_space_of(ctx, &s));
     for (size_t i = 0; i < n; i++) {
         s.label[i] = tr->label[idx[i]];
         if (!(s.key[i] = rt_strdup(tr->key[idx[i]]))) {

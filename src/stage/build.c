@@ -118,6 +118,11 @@ static rt_status commit_set(rt_run *r, const rt_method *m, const rt_set_name *na
     rt_commit *commit = NULL;
     json_t *manifest = NULL;
     int64_t image_bytes = 0, label_bytes = 0;
+    if (r->c->data.zca && !set->zca[0]) {
+        st = RT_RAISE(RT_ERR_CONFIG, "%s does not work on whitened images", m->name);
+        rt_error_fix(st, "set data.zca to false, or take %s out of methods.names", m->name);
+        goto out;
+    }
     RT_TRY(rt_commit_begin(path, &commit));
     RT_TRY(rt_set_write(set, commit, &image_bytes, &label_bytes));
     rt_ledger_entry(ledger)->image_bytes = (double)image_bytes;

@@ -145,7 +145,8 @@ static rt_status eval_cell(rt_run *r, cell *c, bench_seat *seat, const rt_set *s
     RT_TRY(rt_ledger_create(&ledger));
     rt_ledger_begin(ledger);
     rt_train_data test_data = {.n = test->n, .images = test, .label = test->label, .norm = r->norm};
-    rt_eval_task task = {.test = &test_data, .classes = &test->classes, .soft_labels = soft_labels(r, c),
+    rt_eval_task task = {.test = &test_data, .classes = &test->classes, .zca = test->white ? test->zca->hash : "",
+                         .soft_labels = soft_labels(r, c),
                          .check_every = r->c->eval.check_every};
     bool learned = set && rt_protocol_follows_set(c->protocol) && set->step_size > 0;
     c->lr = learned ? (double)set->step_size : rt_trainer_recipe(seat->t)->optim.lr;

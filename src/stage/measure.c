@@ -108,6 +108,7 @@ static rt_status measure_set(rt_run *r, const rt_stage_opts *o, const char *set_
     bool skip;
     RT_TRY(rt_set_read(set_path, true, &set, &m));
     RT_TRY(rt_classes_check(&set.classes, set_path, rt_dataset_classes(r->train_set), "the training split"));
+    RT_TRY(rt_run_check_space(r, &set, set_path));
     const char *content = json_string_value(json_object_get(m, "content_hash"));
     RT_TRY(rt_run_key(r, (const char *const[]){"metrics"}, 1, (const char *const[]){content ? content : "", y->info.content_hash},
                       2, key));
@@ -119,6 +120,7 @@ static rt_status measure_set(rt_run *r, const rt_stage_opts *o, const char *set_
     RT_TRY(rt_ledger_create(&ledger));
     rt_ledger_begin(ledger);
     RT_TRY(rt_set_stored(&set, &stored));
+    if (r->c->data.zca) RT_TRY(rt_zca_attach(&r->zca, rt_run_threads(r), &stored));
     RT_ALLOC(f, (size_t)(set.n * rt_model_feature_dim(rt_trainer_model(y->t))) * sizeof *f, "features of the set");
     rt_train_data data = {.n = stored.n, .images = &stored, .label = stored.label, .norm = r->norm};
     RT_TRY(rt_trainer_infer(y->t, &data, rt_run_threads(r), f, NULL, NULL));

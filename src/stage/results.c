@@ -78,6 +78,38 @@ out:
     return st;
 }
 
+/* Experts and the whitening transform, where a method or the data asked for them. */
+static rt_status put_product(rt_run *r, rt_results *db, const char *rel, const char *kind, const char *stage, const char *item)
+{
+    rt_status st = RT_OK;
+    char path[PATH_MAX];
+    json_t *m = NULL;
+    RT_TRY(rt_run_path(r, path, "%s", rel));
+    st = rt_artefact_open(path, kind, false, &m);
+    if (st == RT_ERR_MISSING) {
+        rt_error_clear();
+        return RT_OK;
+    }
+    if (st == RT_OK) st = rt_results_put_cost(db, &(rt_row_cost){.stage = stage, .item = item, .cost = cost_of(m)});
+out:
+    json_decref(m);
+    return st;
+}
+
+static rt_status put_products(rt_run *r, rt_results *db)
+{
+    rt_status st = RT_OK;
+    char rel[64], item[32];
+    if (r->c->data.zca) RT_TRY(put_product(r, db, "zca", "zca", "whiten", ""));
+    for (int64_t k = 0; rt_run_needs_experts(r) && k < r->c->experts.count; k++) {
+        snprintf(rel, sizeof rel, "experts/expert%lld", (long long)k);
+        snprintf(item, sizeof item, "expert%lld", (long long)k);
+        RT_TRY(put_product(r, db, rel, "expert", "experts", item));
+    }
+out:
+    return st;
+}
+
 static rt_status put_eval(rt_results *db, const char *dir, const char *set, const char *item_name)
 {
     rt_status st = RT_OK;
@@ -192,6 +224,7 @@ rt_status rt_run_results(rt_run *r)
     RT_TRY(rt_results_begin(db));
     RT_TRY(put_run(r, db));
     RT_TRY(put_teachers(r, db));
+    RT_TRY(put_products(r, db));
     for (int i = 0; rt_run_set_name(r, i, &name); i++) RT_TRYF(put_set(r, db, &name), "set %s", name.text);
     RT_TRY(put_evals(r, db, RT_FULL_SET));
     RT_TRY(rt_results_commit(db));

@@ -39,7 +39,7 @@ int rt_run_threads(const rt_run *r);
 /* data.zca: the transform of this run, read or fitted; whitened pixels for resident images. */
 rt_status rt_run_zca(rt_run *r);
 rt_status rt_run_whiten(rt_run *r, rt_images *im);
-/* RT_ERR_FORMAT naming the remedy when a set's pixels live under another transform than this run's. */
+/* RT_ERR_CONFIG naming the remedy when a set's pixels live under another transform than this run's. */
 rt_status rt_run_check_space(rt_run *r, const rt_set *set, const char *path);
 
 /* The network named arch for this run's images; convnet and mlp take depth, width and norm from the config. */

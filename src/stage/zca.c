@@ -76,15 +76,15 @@ rt_status rt_run_check_space(rt_run *r, const rt_set *set, const char *path)
     rt_status st = RT_OK;
     if (!r->c->data.zca) {
         if (!set->zca[0]) return RT_OK;
-        st = RT_RAISE(RT_ERR_FORMAT, "%s: its pixels are whitened (transform %.12s), this run's images are not", path, set->zca);
+        st = RT_RAISE(RT_ERR_CONFIG, "%s: its pixels are whitened (transform %.12s), this run's images are not", path, set->zca);
         return rt_error_fix(st, "set data.zca to true, with the training split the set was made from");
     }
     RT_TRY(rt_run_zca(r));
     if (!set->zca[0]) {
-        st = RT_RAISE(RT_ERR_FORMAT, "%s: its pixels are not whitened, this run's images are", path);
+        st = RT_RAISE(RT_ERR_CONFIG, "%s: its pixels are not whitened, this run's images are", path);
         rt_error_fix(st, "set data.zca to false to judge this set");
     } else if (strcmp(set->zca, r->zca.hash)) {
-        st = RT_RAISE(RT_ERR_FORMAT, "%s: whitened by transform %.12s, this run's is %.12s", path, set->zca, r->zca.hash);
+        st = RT_RAISE(RT_ERR_CONFIG, "%s: whitened by transform %.12s, this run's is %.12s", path, set->zca, r->zca.hash);
         rt_error_fix(st, "use the training split (and data.size) the set was made from");
     }
 out:

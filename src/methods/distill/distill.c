@@ -258,12 +258,13 @@ rt_status rt_distill_set(const rt_build_ctx *ctx, const char *method, const floa
     rt_status st = RT_OK;
     int32_t size = ctx->net.size;
     int64_t n = (int64_t)ctx->train->classes.n * ctx->ipc, px = (int64_t)size * size * 3;
-    rt_set s = {.n = n, .h = size, .w = size, .ipc = ctx->ipc, .norm = ctx->norm};
+    rt_set s = {.n = n, .h = size, .w = size, .ipc = ctx->ipc};
     snprintf(s.method, sizeof s.method, "%s", method);
     RT_ALLOC(s.px, (size_t)(n * px) * sizeof *s.px, "pixels of the set");
     RT_ALLOC(s.label, (size_t)n * sizeof *s.label, "labels of the set");
     RT_TRY(rt_classes_copy(&ctx->train->classes, &s.classes));
     memcpy(s.px, images, (size_t)(n * px) * sizeof *s.px);
+    RT_TRY(rt_set_space_of(ctx, &s));
     for (int64_t i = 0; i < n; i++) s.label[i] = (int32_t)(i / ctx->ipc);
     *out = s;
     memset(&s, 0, sizeof s);
