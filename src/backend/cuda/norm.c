@@ -27,7 +27,7 @@ static rt_k_norm plan(const rt_node *n)
     const rt_norm_attr *a = n->attr;
     const rt_shape *x = &n->in_shape[0];
     const bool batch = a->kind == RT_NORM_BATCH;
-    const int64_t nets = 1, images = x->d[0], image = x->d[1] * x->d[2];
+    const int64_t nets = rt_nets(a->nets), images = x->d[0], image = x->d[1] * x->d[2];
     rt_k_norm k = {.h = (int32_t)x->d[1], .w = (int32_t)x->d[2], .c = (int32_t)x->d[3], .relu = a->relu, .pool = a->pool,
                    .eps = (float)a->eps, .nets = nets};
     k.segments = batch ? nets : images;
