@@ -84,6 +84,8 @@ RT_API rt_val rt_sqrt(rt_graph *g, rt_val x);
 RT_API rt_val rt_recip(rt_graph *g, rt_val x);
 RT_API rt_val rt_square(rt_graph *g, rt_val x);
 RT_API rt_val rt_tanh(rt_graph *g, rt_val x);
+RT_API rt_val rt_cos(rt_graph *g, rt_val x);
+RT_API rt_val rt_sin(rt_graph *g, rt_val x);
 RT_API rt_val rt_sigmoid(rt_graph *g, rt_val x);
 RT_API rt_val rt_relu(rt_graph *g, rt_val x);
 RT_API rt_val rt_step(rt_graph *g, rt_val x); /* x > 0 ? 1 : 0; its derivative is zero by definition */

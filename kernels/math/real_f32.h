@@ -6,6 +6,8 @@
 #undef RT_LOG
 #undef RT_SQRT
 #undef RT_TANH
+#undef RT_COS
+#undef RT_SIN
 #undef RT_ABS
 #define RT_REAL float
 #define RT_FN(name) rt_##name##_f32
@@ -14,4 +16,6 @@
 #define RT_LOG logf
 #define RT_SQRT sqrtf
 #define RT_TANH tanhf
+#define RT_COS cosf
+#define RT_SIN sinf
 #define RT_ABS fabsf

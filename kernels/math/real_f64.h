@@ -6,6 +6,8 @@
 #undef RT_LOG
 #undef RT_SQRT
 #undef RT_TANH
+#undef RT_COS
+#undef RT_SIN
 #undef RT_ABS
 #define RT_REAL double
 #define RT_FN(name) rt_##name##_f64
@@ -14,4 +16,6 @@
 #define RT_LOG log
 #define RT_SQRT sqrt
 #define RT_TANH tanh
+#define RT_COS cos
+#define RT_SIN sin
 #define RT_ABS fabs

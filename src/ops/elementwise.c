@@ -98,6 +98,8 @@ VJP1(sqrt, rt_div(gr, rt_mul_scalar(gr, g, 0.5), y))
 VJP1(recip, rt_neg(gr, rt_mul(gr, g, rt_square(gr, y))))
 VJP1(square, rt_mul(gr, g, rt_mul_scalar(gr, x, 2.0)))
 VJP1(tanh, rt_mul(gr, g, one_minus(gr, rt_square(gr, y))))
+VJP1(cos, rt_neg(gr, rt_mul(gr, g, rt_sin(gr, x))))
+VJP1(sin, rt_mul(gr, g, rt_cos(gr, x)))
 VJP1(sigmoid, rt_mul(gr, g, rt_mul(gr, y, one_minus(gr, y))))
 VJP1(relu, rt_mul(gr, g, rt_step(gr, x)))
 VJP1(abs, rt_mul(gr, g, rt_sign(gr, x)))
@@ -138,6 +140,8 @@ ROW1(sqrt, sqrt_vjp, 0, 0);
 ROW1(recip, recip_vjp, 0, 0);
 ROW1(square, square_vjp, 0, 0);
 ROW1(tanh, tanh_vjp, 0, 0);
+ROW1(cos, cos_vjp, 0, 0);
+ROW1(sin, sin_vjp, 0, 0);
 ROW1(sigmoid, sigmoid_vjp, 0, 0);
 ROW1(relu, relu_vjp, 0, 0);
 ROW1(step, rt_vjp_none, 0, 1);

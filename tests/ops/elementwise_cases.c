@@ -29,6 +29,8 @@ static const rt_case cases[] = {
     {.name = "recip", .op = RT_OP_RECIP, .build = recip_build, .in = {IN(AWAY, 0.3, 3, 111)}},
     {.name = "square", .op = RT_OP_SQUARE, .build = square_build, .in = {IN(UNIFORM, -2, 2, 7, 16)}},
     {.name = "tanh", .op = RT_OP_TANH, .build = tanh_build, .in = {IN(UNIFORM, -3, 3, 7, 17)}},
+    {.name = "cos", .op = RT_OP_COS, .build = cos_build, .in = {IN(UNIFORM, -7, 7, 7, 17)}},
+    {.name = "sin", .op = RT_OP_SIN, .build = sin_build, .in = {IN(UNIFORM, -7, 7, 7, 17)}},
     {.name = "sigmoid", .op = RT_OP_SIGMOID, .build = sigmoid_build, .in = {IN(UNIFORM, -8, 8, 7, 17)}},
     {.name = "relu", .op = RT_OP_RELU, .build = relu_build, .in = {IN(AWAY, 0.1, 2, 3, 5, 7)}, .flags = CASE_SPARSE},
     {.name = "step",
