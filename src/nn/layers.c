@@ -97,6 +97,14 @@ static rt_val layer_norm(rt_net *n, rt_act y, const rt_conv_norm *c)
     return c->relu ? rt_relu(g, z) : z;
 }
 
+void rt_net_keep_relu(rt_net *n, rt_act y)
+{
+    if (!n->relus || !y.h) return;
+    if (n->relus->n_relu == RT_FORWARD_MAX_RELUS)
+        rt_net_fail(n, RT_RAISE(RT_ERR_UNSUPPORTED, "more than %d ReLU outputs asked for", RT_FORWARD_MAX_RELUS));
+    else n->relus->relu[n->relus->n_relu++] = y.v;
+}
+
 rt_act rt_net_conv_norm(rt_net *n, rt_act x, const rt_conv_norm *c)
 {
     rt_graph *g = n->g;
@@ -118,6 +126,7 @@ rt_act rt_net_conv_norm(rt_net *n, rt_act x, const rt_conv_norm *c)
 
     if (c->kind == RT_MODEL_NORM_BATCH) {
         y = conv_batch_norm(n, x, c, w, b, y);
+        if (c->relu) rt_net_keep_relu(n, y);
         return c->pool ? avg_pool2(n, y) : y;
     }
     if (g) y.v = rt_conv2d(g, x.v, w, b, ca);
@@ -129,7 +138,7 @@ rt_act rt_net_conv_norm(rt_net *n, rt_act x, const rt_conv_norm *c)
         rt_shape vec = RT_SHAPE(RT_F32, c->out);
         rt_val gamma = rt_net_param(n, c->norm, "weight", vec, RT_INIT_ONE, 1);
         rt_val beta = rt_net_param(n, c->norm, "bias", vec, RT_INIT_ZERO, 1);
-        pooled = c->pool && y.h % 2 == 0 && y.w % 2 == 0;
+        pooled = c->pool && y.h % 2 == 0 && y.w % 2 == 0 && !n->relus;
         rt_norm_attr a = {.kind = RT_NORM_GROUP,
                           .groups = c->kind == RT_MODEL_NORM_INSTANCE ? c->out : 4,
                           .relu = c->relu,
@@ -138,6 +147,7 @@ rt_act rt_net_conv_norm(rt_net *n, rt_act x, const rt_conv_norm *c)
                           .eps = norm_eps};
         if (g) y.v = rt_norm(g, y.v, gamma, beta, a, NULL, NULL);
     }
+    if (c->relu) rt_net_keep_relu(n, y);
     if (pooled) {
         y.h /= 2;
         y.w /= 2;
@@ -166,6 +176,7 @@ rt_act rt_net_linear(rt_net *n, rt_act x, const char *prefix, int32_t out)
 rt_act rt_net_relu(rt_net *n, rt_act x)
 {
     if (n->g) x.v = rt_relu(n->g, x.v);
+    rt_net_keep_relu(n, x);
     return x;
 }
 

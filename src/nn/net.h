@@ -36,6 +36,7 @@ struct rt_net {
     int training;
     int32_t next_param, next_stat;
     rt_val *stat_new; /* m->n_stat values, filled by training walks */
+    rt_forward *relus; /* NULL: ReLU outputs are not asked for; else its relu and n_relu are filled */
     rt_status st;     /* first failure of a walk; layers do nothing after it */
 };
 
@@ -68,6 +69,7 @@ typedef struct rt_conv_norm {
 rt_act rt_net_conv_norm(rt_net *n, rt_act x, const rt_conv_norm *c);
 rt_act rt_net_linear(rt_net *n, rt_act x, const char *prefix, int32_t out);
 rt_act rt_net_relu(rt_net *n, rt_act x);
+void rt_net_keep_relu(rt_net *n, rt_act y); /* y is the output map of a ReLU; nothing happens where nobody asks */
 rt_act rt_net_add(rt_net *n, rt_act a, rt_act b);
 rt_act rt_net_max_pool(rt_net *n, rt_act x, int32_t size, int32_t stride, int32_t pad);
 rt_act rt_net_global_mean(rt_net *n, rt_act x);

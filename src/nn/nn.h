@@ -54,9 +54,18 @@ int32_t rt_model_stat_count(const rt_model *m);
 const rt_model_stat *rt_model_stat_at(const rt_model *m, int32_t i);
 int32_t rt_model_feature_dim(const rt_model *m);
 
+/* What rt_model_forward is asked for besides logits and features; OR them. */
+enum {
+    RT_FORWARD_TRAINING = 1, /* batch statistics; the value 1 also reads as a plain `training` */
+    RT_FORWARD_RELUS = 2     /* fill relu: every ReLU's output map, before pooling. Norm and pooling are not fused then. */
+};
+enum { RT_FORWARD_MAX_RELUS = 64 };
+
 typedef struct rt_forward {
     rt_val logits, features; /* [N,classes], [N,feature_dim] (what the classifier sees) */
     rt_val buffers_new;      /* training mode with BatchNorm: updated flat buffers [B], no gradient; else none */
+    rt_val relu[RT_FORWARD_MAX_RELUS]; /* with RT_FORWARD_RELUS: maps [N,h,w,c] in the order of the network */
+    int32_t n_relu;          /* layers without a map (those of the MLP) are not listed */
 } rt_forward;
 /* x [N,size,size,channels]; theta [P]; buffers [B] or none when the model has none. training: BatchNorm uses batch
  * statistics and updates the running ones (momentum 0.1, unbiased variance); otherwise the running ones, folded into

@@ -192,6 +192,7 @@ rt_status rt_model_forward(const rt_model *m, rt_graph *g, rt_val x, rt_val thet
     rt_status st = RT_OK;
     rt_val *stat_new = NULL, none = {0};
     rt_act features, logits;
+    rt_forward f = {.n_relu = 0};
     const rt_model_desc *d = &m->desc;
 
     RT_TRY(rt_graph_status(g));
@@ -212,15 +213,18 @@ rt_status rt_model_forward(const rt_model *m, rt_graph *g, rt_val x, rt_val thet
     }
 
     rt_net walk = {
-        .m = m, .g = g, .theta = theta, .buffers = buffers, .batch = batch, .nets = nets ? nets : 1, .training = training,
-        .stat_new = stat_new};
+        .m = m, .g = g, .theta = theta, .buffers = buffers, .batch = batch, .nets = nets ? nets : 1,
+        .training = training & RT_FORWARD_TRAINING, .stat_new = stat_new, .relus = training & RT_FORWARD_RELUS ? &f : NULL};
     m->arch->walk(&walk, (rt_act){.v = x, .h = d->size, .w = d->size, .c = d->channels}, &features, &logits);
     RT_TRYF(walk.st, "forward of %s", d->arch);
-    for (int32_t i = 0; training && nets && i < m->n_stat; i++)
+    for (int32_t i = 0; walk.training && nets && i < m->n_stat; i++)
         stat_new[i] = rt_reshape(g, stat_new[i], RT_SHAPE(RT_F32, nets, m->stat[i].count));
-    rt_val buffers_new = training && m->n_stat ? rt_concat(g, stat_new, m->n_stat, nets ? 1 : 0) : none;
+    rt_val buffers_new = walk.training && m->n_stat ? rt_concat(g, stat_new, m->n_stat, nets ? 1 : 0) : none;
     RT_TRYF(rt_graph_status(g), "forward of %s", d->arch);
-    *out = (rt_forward){.logits = logits.v, .features = features.v, .buffers_new = buffers_new};
+    f.logits = logits.v;
+    f.features = features.v;
+    f.buffers_new = buffers_new;
+    *out = f;
 out:
     rt_free(stat_new);
     return st;
