@@ -363,6 +363,7 @@ static rt_status check_whole(const reader *r)
     }
     st = check_dsa(r, "dm.dsa", c->dm.dsa);
     if (st == RT_OK) st = check_dsa(r, "dc.dsa", c->dc.dsa);
+    if (st == RT_OK) st = check_dsa(r, "datadam.dsa", c->datadam.dsa);
     if (st == RT_OK) st = check_dsa(r, "dsa.strategy", c->dsa.strategy);
     return st;
 }

@@ -75,7 +75,7 @@ static rt_status means_of(match *d, rt_graph *g, rt_tensor *tx, rt_tensor *const
         view = rt_dsa_apply(g, *x, v[0], v[1], v[2]);
     }
     /* training mode: a random network has no running statistics worth using */
-    RT_TRY(rt_model_forward(d->model, g, view, theta, buffers, 1, &f));
+    RT_TRY(rt_model_forward(d->model, g, view, theta, buffers, RT_FORWARD_TRAINING | (d->m->relus ? RT_FORWARD_RELUS : 0), &f));
     rt_val rows = d->m->statistic(d->ctx->config, g, &f);
     RT_TRY(rt_graph_status(g));
     const rt_shape *s = rt_val_shape(g, rows);

@@ -17,6 +17,7 @@ typedef struct rt_class_mean {
     double lr, momentum;
     bool init_noise;
     const char *dsa;             /* siamese strategy; "none": off */
+    bool relus;                  /* statistic wants f->relu */
     /* Rows [n,T] of the statistic for a forward pass over n images; a term's weight goes into its coordinates as the root. */
     rt_val (*statistic)(const rt_config *c, rt_graph *g, const rt_forward *f);
     const char *deviation[RT_DISTILL_DEVIATIONS];
