@@ -192,6 +192,9 @@ RT_API rt_val rt_adam_step(rt_graph *g, rt_val theta, rt_val m, rt_val v, rt_val
 RT_API rt_status rt_grad(rt_graph *g, rt_val y, const rt_val *wrt, int n, rt_val *out);
 /* General form: sum_k <gy[k], d y[k] / d wrt[i]>. */
 RT_API rt_status rt_vjp(rt_graph *g, const rt_val *y, const rt_val *gy, int n_y, const rt_val *wrt, int n, rt_val *out);
+/* Forward mode: out[i] = sum_k (d y[i] / d wrt[k]) v[k]; v[k] has the shape of wrt[k]. With y the gradient of a loss and wrt
+ * its parameters this is H v, and K v for a gradient with respect to images (src/graph/jvp.c). */
+RT_API rt_status rt_jvp(rt_graph *g, const rt_val *y, int n_y, const rt_val *wrt, const rt_val *v, int n, rt_val *out);
 
 #ifdef __cplusplus
 }

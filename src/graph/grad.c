@@ -58,9 +58,6 @@ typedef struct walk {
     int nesting;
 } walk;
 
-static rt_status run_walk(rt_graph *g, const rt_val *y, const rt_val *gy, int n_y, const rt_val *wrt, int n_wrt,
-                          const rt_val *stop, int n_stop, int nesting, rt_val *out);
-
 static bool listed(const rt_val *list, int n, uint32_t id)
 {
     for (int i = 0; i < n; i++)
@@ -317,7 +314,7 @@ static rt_status through_expansion(rt_graph *g, const rt_node *n, const rt_val *
     int n_want = 0, at = 0;
     for (int i = 0; i < n->n_in; i++)
         if (!(i < 16 && (row->no_grad_in >> i & 1)) && !listed(n->in, i, n->in[i].id)) want[n_want++] = n->in[i];
-    RT_TRY(run_walk(g, used, g_used, n_used, want, n_want, n->in, n->n_in, nesting + 1, want));
+    RT_TRY(rt_grad_walk(g, used, g_used, n_used, want, n_want, n->in, n->n_in, nesting + 1, want));
     for (int i = 0; i < n->n_in; i++)
         if (!(i < 16 && (row->no_grad_in >> i & 1)) && !listed(n->in, i, n->in[i].id)) gx[i] = want[at++];
 out:
@@ -325,14 +322,24 @@ out:
     return st;
 }
 
-static rt_status node_rule(rt_graph *g, const rt_node *n, const rt_val *gy, int nesting, rt_val *gx)
+rt_status rt_grad_node(rt_graph *g, const rt_node *n, const rt_val *gy, int nesting, rt_val *gx)
 {
+    rt_status st = RT_OK;
     const rt_op_row *row = rt_op_row_of(n->op);
-    if (row->expand && (!row->vjp || (row->vjp_needs_expand && row->vjp_needs_expand(n, gy))))
-        return through_expansion(g, n, gy, nesting, gx);
-    if (!row->vjp) return RT_RAISE(RT_ERR_UNSUPPORTED, "%s: this op has no derivative", row->name);
-    row->vjp(g, n, gy, gx);
-    return rt_graph_status(g);
+    if (row->expand && (!row->vjp || (row->vjp_needs_expand && row->vjp_needs_expand(n, gy)))) {
+        RT_TRY(through_expansion(g, n, gy, nesting, gx));
+    } else if (!row->vjp) {
+        st = RT_RAISE(RT_ERR_UNSUPPORTED, "%s: this op has no derivative", row->name);
+        goto out;
+    } else {
+        row->vjp(g, n, gy, gx);
+    }
+    RT_TRY(rt_graph_status(g));
+    for (int i = 0; i < n->n_in && row->flags & RT_ROW_ELEMENTWISE; i++)
+        if (gx[i].id) gx[i] = rt_sum_to(g, gx[i], &n->in_shape[i]);
+    st = rt_graph_status(g);
+out:
+    return st;
 }
 
 /* Hands the gradients of one node's outputs to its inputs. */
@@ -343,16 +350,11 @@ static rt_status step_back(walk *w, const rt_node *n, const rt_val *gy)
     rt_val few[8] = {{0}}, *gx = few;
     char a[RT_SHAPE_STR], b[RT_SHAPE_STR];
     if (n->n_in > (int)(sizeof few / sizeof few[0])) RT_ALLOC(gx, n->n_in * sizeof *gx, "input gradients");
-    RT_TRYF(node_rule(w->g, n, gy, w->nesting, gx), "differentiate %s", row->name);
+    RT_TRYF(rt_grad_node(w->g, n, gy, w->nesting, gx), "differentiate %s", row->name);
     for (int i = 0; i < n->n_in; i++) {
         size_t pos;
         if (!gx[i].id || !flows(w, n, i, &pos)) continue;
         const rt_shape *s = rt_val_shape(w->g, gx[i]);
-        if (row->flags & RT_ROW_ELEMENTWISE) {
-            gx[i] = rt_sum_to(w->g, gx[i], &n->in_shape[i]);
-            RT_TRY(rt_graph_status(w->g));
-            s = rt_val_shape(w->g, gx[i]);
-        }
         if (!rt_shape_eq(s, &n->in_shape[i])) {
             st = RT_RAISE(RT_ERR_INTERNAL, "%s: its rule gives %s for input %d of shape %s", row->name,
                           rt_shape_str(s, a, sizeof a), i, rt_shape_str(&n->in_shape[i], b, sizeof b));
@@ -386,9 +388,8 @@ out:
     return st;
 }
 
-/* out[i] is none where y does not depend on wrt[i]; out may alias wrt. */
-static rt_status run_walk(rt_graph *g, const rt_val *y, const rt_val *gy, int n_y, const rt_val *wrt, int n_wrt,
-                          const rt_val *stop, int n_stop, int nesting, rt_val *out)
+rt_status rt_grad_walk(rt_graph *g, const rt_val *y, const rt_val *gy, int n_y, const rt_val *wrt, int n_wrt,
+                       const rt_val *stop, int n_stop, int nesting, rt_val *out)
 {
     rt_status st = RT_OK;
     walk w = {.g = g, .wrt = wrt, .n_wrt = n_wrt, .stop = stop, .n_stop = n_stop, .nesting = nesting, .n_link = 1};
@@ -448,7 +449,7 @@ rt_status rt_vjp(rt_graph *g, const rt_val *y, const rt_val *gy, int n_y, const 
     for (int i = 0; i < n; i++) RT_TRY(check_real(g, "wrt", i, wrt[i]));
     if (n <= 0) goto out;
     RT_ALLOC(got, (size_t)n * sizeof *got, "gradients");
-    RT_TRY(run_walk(g, y, gy, n_y, wrt, n, NULL, 0, 0, got));
+    RT_TRY(rt_grad_walk(g, y, gy, n_y, wrt, n, NULL, 0, 0, got));
     for (int i = 0; i < n; i++)
         if (!got[i].id) got[i] = rt_const(g, 0, *rt_val_shape(g, wrt[i]));
     RT_TRY(rt_graph_status(g));

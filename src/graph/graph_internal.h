@@ -22,4 +22,13 @@ struct rt_graph {
     rt_error_chain chain;
 };
 
+/* --- differentiation, shared by grad.c and jvp.c ------------------------------------------------------------------ */
+/* The walk of grad.c. out[i] is none where y does not depend on wrt[i]; out may alias wrt. No path passes a value of
+ * `stop`, as an input of a node under partial differentiation. */
+rt_status rt_grad_walk(rt_graph *g, const rt_val *y, const rt_val *gy, int n_y, const rt_val *wrt, int n_wrt,
+                       const rt_val *stop, int n_stop, int nesting, rt_val *out);
+/* The rule of one node: partial derivatives, each summed to its input's shape where the op broadcast it. gx (n_in values)
+ * comes filled with none. */
+rt_status rt_grad_node(rt_graph *g, const rt_node *n, const rt_val *gy, int nesting, rt_val *gx);
+
 #endif

@@ -56,6 +56,10 @@ typedef struct rt_op_row {
     rt_status (*infer)(rt_node *n);
     /* gy[o] is none where no gradient arrives; set gx[i] to none where none flows. Only op constructors. NULL: see expand. */
     void (*vjp)(rt_graph *g, const rt_node *n, const rt_val *gy, rt_val *gx);
+    /* Tangents of the outputs named by jvp_out from those of the inputs (none: zero), for rt_jvp. Only where a fused op
+     * beats what jvp.c derives from vjp, or where that would lead through expand; NULL elsewhere. */
+    void (*jvp)(rt_graph *g, const rt_node *n, const rt_val *tx, rt_val *ty);
+    uint16_t jvp_out;        /* bit o: jvp gives output o */
     /* Same outputs from primitives. rt_vjp differentiates through it when vjp is NULL. It must not recompute a no_grad
      * input from another input: hash-consing would end that path at the input, and its gradient would be lost. */
     void (*expand)(rt_graph *g, const rt_node *n, rt_val *out);
