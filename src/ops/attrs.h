@@ -34,7 +34,9 @@ typedef struct rt_pool_dx_attr {
 } rt_pool_dx_attr;
 
 /* NORM    (x, gamma, beta)                       -> y, mean, rstd        carry rt_norm_attr
- * NORM_DX (x, gamma, beta, mean, rstd, gy)       -> gx, ggamma, gbeta    carry rt_norm_attr */
+ * NORM_DX (x, gamma, beta, mean, rstd, gy)       -> gx, ggamma, gbeta    carry rt_norm_attr
+ * NORM_TANGENT    (x, gamma, beta, mean, rstd, tx, tgamma, tbeta)    -> ty                       carry rt_norm_attr
+ * NORM_DX_TANGENT (x, gamma, beta, mean, rstd, gy, tx, tgamma[, tgy]) -> tgx, tggamma, tgbeta    carry rt_norm_attr */
 
 /* AFFINE_SAMPLE (x, a): h, w of the output; AFFINE_SCATTER (gy, a): h, w of the image scattered into. */
 typedef struct rt_affine_attr {

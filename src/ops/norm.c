@@ -12,17 +12,17 @@
  *     gx = rstd * (e - mean(e) - xhat * mean(e * xhat)),  ggamma = sum g * xhat,  gbeta = sum g
  *
  * norm_dx computes the three in one op. It is handed mean and rstd only to save work: they are functions of x, so it
- * takes them as inputs without gradient, and its expansion recomputes them from x. Differentiating the expansion then
- * accounts for x, gamma, beta and gy completely, and nothing ever flows back into norm's mean and rstd from here. This
- * is sound only if mean and rstd are those of x, and are outputs of a norm node rather than primitives that the
- * expansion would meet again (a walk stops at a node's inputs): norm_dx has no public constructor, only norm's vjp
- * makes one. A gradient that does arrive at norm's mean or rstd sends norm itself through its expansion.
+ * takes them as inputs without gradient, and its expansion recomputes them from x. Its own derivatives, in either mode,
+ * are the two ops of norm_tangent.c, which take mean and rstd in the same way and are differentiated through their
+ * expansions; so nothing ever flows back into norm's mean and rstd from here. This is sound only if mean and rstd are
+ * those of x, and are outputs of a norm node rather than primitives that an expansion would meet again (a walk stops at
+ * a node's inputs): none of these ops has a public constructor, only norm's rules make them. A gradient that does arrive
+ * at norm's mean or rstd sends norm itself through its expansion.
  *
  * Networks. With `nets` = M, axis 0 of x is M equal blocks with gamma, beta and batch statistics of their own.
  *
  * x [N,H,W,C]; gamma, beta [M C]; mean, rstd [N,groups] or [M C]; y [N,H,W,C] or [N,H/2,W/2,C]. */
-#include "ops/attrs.h"
-#include "ops/check.h"
+#include "ops/norm.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -30,23 +30,23 @@
 
 #include "base/alloc.h"
 
-static const rt_pool_attr half = {.size = {2, 2}, .stride = {2, 2}};
+const rt_pool_attr rt_norm_half = {.size = {2, 2}, .stride = {2, 2}};
 
 /* --- shapes ------------------------------------------------------------------------------------------------------- */
 
-static rt_shape y_shape(const rt_norm_attr *a, const rt_shape *x)
+rt_shape rt_norm_y_shape(const rt_norm_attr *a, const rt_shape *x)
 {
     int64_t f = a->pool ? 2 : 1;
     return RT_SHAPE(RT_F32, x->d[0], x->d[1] / f, x->d[2] / f, x->d[3]);
 }
 
-static rt_shape stat_shape(const rt_norm_attr *a, const rt_shape *x)
+rt_shape rt_norm_stat_shape(const rt_norm_attr *a, const rt_shape *x)
 {
     if (a->kind == RT_NORM_BATCH) return RT_SHAPE(RT_F32, rt_nets(a->nets) * x->d[3]);
     return RT_SHAPE(RT_F32, x->d[0], a->groups);
 }
 
-static rt_status norm_check(const rt_node *n)
+rt_status rt_norm_check(const rt_node *n)
 {
     rt_status st = RT_OK;
     const rt_norm_attr *a = n->attr;
@@ -78,9 +78,9 @@ out:
 static rt_status norm_infer(rt_node *n)
 {
     rt_status st = RT_OK;
-    RT_TRY(norm_check(n));
-    n->out_shape[0] = y_shape(n->attr, &n->in_shape[0]);
-    n->out_shape[1] = n->out_shape[2] = stat_shape(n->attr, &n->in_shape[0]);
+    RT_TRY(rt_norm_check(n));
+    n->out_shape[0] = rt_norm_y_shape(n->attr, &n->in_shape[0]);
+    n->out_shape[1] = n->out_shape[2] = rt_norm_stat_shape(n->attr, &n->in_shape[0]);
 out:
     return st;
 }
@@ -88,8 +88,8 @@ out:
 static rt_status norm_dx_infer(rt_node *n)
 {
     rt_status st = RT_OK;
-    RT_TRY(norm_check(n));
-    rt_shape stat = stat_shape(n->attr, &n->in_shape[0]), y = y_shape(n->attr, &n->in_shape[0]);
+    RT_TRY(rt_norm_check(n));
+    rt_shape stat = rt_norm_stat_shape(n->attr, &n->in_shape[0]), y = rt_norm_y_shape(n->attr, &n->in_shape[0]);
     RT_TRY(rt_op_want_shape(n, 3, &stat));
     RT_TRY(rt_op_want_shape(n, 4, &stat));
     RT_TRY(rt_op_want_shape(n, 5, &y));
@@ -126,22 +126,41 @@ static void norm_vjp(rt_graph *g, const rt_node *n, const rt_val *gy, rt_val *gx
     gx[2] = rt_node_out(gx[0], 2);
 }
 
+static void norm_jvp(rt_graph *g, const rt_node *n, const rt_val *tx, rt_val *ty)
+{
+    ty[0] = rt_norm_tangent(g, n, tx[0], tx[1], tx[2]);
+}
+
+/* norm_dx is the gradient of f = <gy, y(x, gamma, beta)>, so the gradient of <(u, v, w), norm_dx> is the second derivative of
+ * f along (u, v, w): the tangent of norm_dx at fixed gy, and with respect to gy the tangent of y. */
+static void norm_dx_vjp(rt_graph *g, const rt_node *n, const rt_val *gy, rt_val *gx)
+{
+    gx[5] = rt_norm_tangent(g, n, gy[0], gy[1], gy[2]);
+    if (!gy[0].id && !gy[1].id) return; /* gbeta sees x, gamma and beta only through the mask */
+    gx[0] = rt_norm_dx_tangent(g, n, gy[0], gy[1], (rt_val){0});
+    gx[1] = rt_node_out(gx[0], 1);
+    gx[2] = rt_node_out(gx[0], 2);
+}
+
+static void norm_dx_jvp(rt_graph *g, const rt_node *n, const rt_val *tx, rt_val *ty)
+{
+    if (tx[0].id || tx[1].id) {
+        ty[0] = rt_norm_dx_tangent(g, n, tx[0], tx[1], tx[5]);
+    } else if (tx[5].id) { /* linear in gy */
+        rt_val in[6] = {n->in[0], n->in[1], n->in[2], n->in[3], n->in[4], tx[5]};
+        ty[0] = rt_graph_append(g, RT_OP_NORM_DX, in, 6, n->attr, sizeof(rt_norm_attr));
+    }
+    ty[1] = rt_node_out(ty[0], 1);
+    ty[2] = rt_node_out(ty[0], 2);
+}
+
 /* --- expansion ---------------------------------------------------------------------------------------------------- */
 
-/* x seen so that the elements of one statistic are whole axes: [N,H,W,G,C/G] over 1,2,4, or [N,H,W,C] over 0,1,2; and x
- * seen so that gamma and beta broadcast to it. With networks M > 1 those are [M,N/M,H,W,C] and [M,1,1,1,C]. */
-typedef struct norm_view {
-    rt_shape shape, image; /* of one statistic's view, and [N,H,W,C] */
-    uint32_t axes;
-    rt_shape affine, channel; /* of the view that gamma broadcasts to, and of gamma there */
-    uint32_t per_channel;     /* axes of affine that gamma's gradient sums over */
-} norm_view;
-
-static norm_view view_of(const rt_norm_attr *a, const rt_shape *x)
+rt_norm_view rt_norm_view_of(const rt_norm_attr *a, const rt_shape *x)
 {
     const uint32_t nhw = 1u << 0 | 1u << 1 | 1u << 2;
     const int64_t nets = rt_nets(a->nets), h = x->d[1], w = x->d[2], c = x->d[3];
-    norm_view v = {.image = *x, .affine = *x, .channel = RT_SHAPE(RT_F32, c), .per_channel = nhw};
+    rt_norm_view v = {.image = *x, .affine = *x, .channel = RT_SHAPE(RT_F32, c), .per_channel = nhw};
     if (nets > 1) {
         v.affine = RT_SHAPE(RT_F32, nets, x->d[0] / nets, h, w, c);
         v.channel = RT_SHAPE(RT_F32, nets, 1, 1, 1, c);
@@ -156,16 +175,10 @@ static norm_view view_of(const rt_norm_attr *a, const rt_shape *x)
     return v;
 }
 
-typedef struct norm_parts {
-    rt_val mean, rstd; /* kept dims of the view */
-    rt_val gamma;      /* as the affine view wants it */
-    rt_val xhat, pre;  /* of the affine view */
-} norm_parts;
-
-static norm_parts expand_parts(rt_graph *g, const rt_node *n, const norm_view *v)
+rt_norm_parts rt_norm_expand_parts(rt_graph *g, const rt_node *n, const rt_norm_view *v)
 {
     const rt_norm_attr *a = n->attr;
-    norm_parts p;
+    rt_norm_parts p;
     rt_val x = rt_reshape(g, n->in[0], v->shape);
     p.mean = rt_mean(g, x, v->axes, true);
     rt_val centred = rt_sub(g, x, p.mean);
@@ -180,26 +193,30 @@ static norm_parts expand_parts(rt_graph *g, const rt_node *n, const norm_view *v
 static void norm_expand(rt_graph *g, const rt_node *n, rt_val *out)
 {
     const rt_norm_attr *a = n->attr;
-    norm_view v = view_of(a, &n->in_shape[0]);
-    norm_parts p = expand_parts(g, n, &v);
+    rt_norm_view v = rt_norm_view_of(a, &n->in_shape[0]);
+    rt_norm_parts p = rt_norm_expand_parts(g, n, &v);
     rt_val y = rt_reshape(g, a->relu ? rt_relu(g, p.pre) : p.pre, v.image);
-    out[0] = a->pool ? rt_avg_pool(g, y, half) : y;
+    out[0] = a->pool ? rt_avg_pool(g, y, rt_norm_half) : y;
     out[1] = rt_reshape(g, p.mean, n->out_shape[1]);
     out[2] = rt_reshape(g, p.rstd, n->out_shape[2]);
+}
+
+rt_val rt_norm_at_pre(rt_graph *g, const rt_norm_attr *a, const rt_norm_view *v, const rt_norm_parts *p, rt_val gy)
+{
+    if (a->pool) {
+        rt_pool_dx_attr up = {.pool = rt_norm_half, .h = v->image.d[1], .w = v->image.d[2]};
+        gy = rt_graph_append(g, RT_OP_AVG_POOL_DX, &gy, 1, &up, sizeof up);
+    }
+    gy = rt_reshape(g, gy, v->affine);
+    return a->relu ? rt_mul(g, gy, rt_step(g, p->pre)) : gy;
 }
 
 static void norm_dx_expand(rt_graph *g, const rt_node *n, rt_val *out)
 {
     const rt_norm_attr *a = n->attr;
-    norm_view v = view_of(a, &n->in_shape[0]);
-    norm_parts p = expand_parts(g, n, &v);
-    rt_val ge = n->in[5];
-    if (a->pool) {
-        rt_pool_dx_attr up = {.pool = half, .h = v.image.d[1], .w = v.image.d[2]};
-        ge = rt_graph_append(g, RT_OP_AVG_POOL_DX, &ge, 1, &up, sizeof up);
-    }
-    ge = rt_reshape(g, ge, v.affine);
-    if (a->relu) ge = rt_mul(g, ge, rt_step(g, p.pre));
+    rt_norm_view v = rt_norm_view_of(a, &n->in_shape[0]);
+    rt_norm_parts p = rt_norm_expand_parts(g, n, &v);
+    rt_val ge = rt_norm_at_pre(g, a, &v, &p, n->in[5]);
     rt_val e = rt_reshape(g, rt_mul(g, ge, p.gamma), v.shape);
     rt_val xhat = rt_reshape(g, p.xhat, v.shape);
     rt_val along = rt_mul(g, xhat, rt_mean(g, rt_mul(g, e, xhat), v.axes, true));
@@ -211,32 +228,23 @@ static void norm_dx_expand(rt_graph *g, const rt_node *n, rt_val *out)
 
 /* --- definition --------------------------------------------------------------------------------------------------- */
 
-/* Where gamma and beta of element (image, channel) are. */
-static int64_t affine_at(const rt_norm_attr *a, const rt_shape *x, int64_t image, int64_t c)
+int64_t rt_norm_affine_at(const rt_norm_attr *a, const rt_shape *x, int64_t image, int64_t c)
 {
     return image / (x->d[0] / rt_nets(a->nets)) * x->d[3] + c;
 }
 
-/* Statistic of element (image, channel). */
-static int64_t stat_at(const rt_norm_attr *a, const rt_shape *x, int64_t image, int64_t c)
+int64_t rt_norm_stat_at(const rt_norm_attr *a, const rt_shape *x, int64_t image, int64_t c)
 {
-    return a->kind == RT_NORM_BATCH ? affine_at(a, x, image, c) : image * a->groups + c / (x->d[3] / a->groups);
+    return a->kind == RT_NORM_BATCH ? rt_norm_affine_at(a, x, image, c) : image * a->groups + c / (x->d[3] / a->groups);
 }
 
-static int64_t per_stat(const rt_norm_attr *a, const rt_shape *x)
+int64_t rt_norm_per_stat(const rt_norm_attr *a, const rt_shape *x)
 {
     const int64_t map = x->d[1] * x->d[2];
     return a->kind == RT_NORM_BATCH ? x->d[0] / rt_nets(a->nets) * map : map * (x->d[3] / a->groups);
 }
 
-/* Visits every element of an [N,H,W,C] image as i with image n_, position h_, w_ and channel c_. */
-#define IMAGE_FOR_EACH(x, i)                                                                                           \
-    for (int64_t i = 0, n_ = 0; n_ < (x)->d[0]; n_++)                                                                  \
-        for (int64_t h_ = 0; h_ < (x)->d[1]; h_++)                                                                     \
-            for (int64_t w_ = 0; w_ < (x)->d[2]; w_++)                                                                 \
-                for (int64_t c_ = 0; c_ < (x)->d[3]; c_++, i++)
-
-static int64_t half_index(const rt_shape *x, int64_t image, int64_t h, int64_t w, int64_t c)
+int64_t rt_norm_half_index(const rt_shape *x, int64_t image, int64_t h, int64_t w, int64_t c)
 {
     return ((image * (x->d[1] / 2) + h / 2) * (x->d[2] / 2) + w / 2) * x->d[3] + c;
 }
@@ -247,29 +255,29 @@ static rt_status norm_ref(const rt_node *n, const rt_ref_io *io)
     const rt_shape *xs = &n->in_shape[0];
     const double *x = io->in[0], *gamma = io->in[1], *beta = io->in[2];
     double *y = io->out[0], *mean = io->out[1], *rstd = io->out[2];
-    const double m = (double)per_stat(a, xs);
+    const double m = (double)rt_norm_per_stat(a, xs);
     const int64_t n_stat = rt_shape_count(&n->out_shape[1]);
 
     memset(mean, 0, (size_t)n_stat * sizeof *mean);
     memset(rstd, 0, (size_t)n_stat * sizeof *rstd);
-    IMAGE_FOR_EACH(xs, i) mean[stat_at(a, xs, n_, c_)] += x[i];
+    RT_IMAGE_FOR_EACH(xs, i) mean[rt_norm_stat_at(a, xs, n_, c_)] += x[i];
     for (int64_t s = 0; s < n_stat; s++) mean[s] /= m;
-    IMAGE_FOR_EACH(xs, i)
+    RT_IMAGE_FOR_EACH(xs, i)
     {
-        int64_t s = stat_at(a, xs, n_, c_);
+        int64_t s = rt_norm_stat_at(a, xs, n_, c_);
         rstd[s] += (x[i] - mean[s]) * (x[i] - mean[s]);
     }
     for (int64_t s = 0; s < n_stat; s++) rstd[s] = 1 / sqrt(rstd[s] / m + a->eps);
 
     memset(y, 0, (size_t)rt_shape_count(&n->out_shape[0]) * sizeof *y);
-    IMAGE_FOR_EACH(xs, i)
+    RT_IMAGE_FOR_EACH(xs, i)
     {
-        int64_t s = stat_at(a, xs, n_, c_);
-        const int64_t at = affine_at(a, xs, n_, c_);
+        int64_t s = rt_norm_stat_at(a, xs, n_, c_);
+        const int64_t at = rt_norm_affine_at(a, xs, n_, c_);
         double t = gamma[at] * (x[i] - mean[s]) * rstd[s] + beta[at];
         if (a->relu) t = t < 0 ? 0 : t; /* a NaN stays one */
         if (a->pool)
-            y[half_index(xs, n_, h_, w_, c_)] += t / 4;
+            y[rt_norm_half_index(xs, n_, h_, w_, c_)] += t / 4;
         else
             y[i] = t;
     }
@@ -284,7 +292,7 @@ static rt_status norm_dx_ref(const rt_node *n, const rt_ref_io *io)
     const double *x = io->in[0], *gamma = io->in[1], *beta = io->in[2], *mean = io->in[3], *rstd = io->in[4];
     const double *gy = io->in[5];
     double *gx = io->out[0], *ggamma = io->out[1], *gbeta = io->out[2], *sum_e, *sum_ex;
-    const double m = (double)per_stat(a, xs);
+    const double m = (double)rt_norm_per_stat(a, xs);
     const int64_t n_stat = rt_shape_count(&n->in_shape[3]), n_affine = n->in_shape[1].d[0];
     double *sums = NULL;
     RT_ALLOC(sums, (size_t)n_stat * 2 * sizeof *sums, "sums of norm_dx");
@@ -293,12 +301,12 @@ static rt_status norm_dx_ref(const rt_node *n, const rt_ref_io *io)
 
     memset(ggamma, 0, (size_t)n_affine * sizeof *ggamma);
     memset(gbeta, 0, (size_t)n_affine * sizeof *gbeta);
-    IMAGE_FOR_EACH(xs, i)
+    RT_IMAGE_FOR_EACH(xs, i)
     {
-        int64_t s = stat_at(a, xs, n_, c_);
+        int64_t s = rt_norm_stat_at(a, xs, n_, c_);
         double xhat = (x[i] - mean[s]) * rstd[s];
-        double g = a->pool ? gy[half_index(xs, n_, h_, w_, c_)] / 4 : gy[i];
-        const int64_t at = affine_at(a, xs, n_, c_);
+        double g = a->pool ? gy[rt_norm_half_index(xs, n_, h_, w_, c_)] / 4 : gy[i];
+        const int64_t at = rt_norm_affine_at(a, xs, n_, c_);
         if (a->relu && !(gamma[at] * xhat + beta[at] > 0)) g = 0;
         ggamma[at] += g * xhat;
         gbeta[at] += g;
@@ -306,9 +314,9 @@ static rt_status norm_dx_ref(const rt_node *n, const rt_ref_io *io)
         sum_e[s] += gx[i];
         sum_ex[s] += gx[i] * xhat;
     }
-    IMAGE_FOR_EACH(xs, i)
+    RT_IMAGE_FOR_EACH(xs, i)
     {
-        int64_t s = stat_at(a, xs, n_, c_);
+        int64_t s = rt_norm_stat_at(a, xs, n_, c_);
         gx[i] = rstd[s] * (gx[i] - sum_e[s] / m - (x[i] - mean[s]) * rstd[s] * sum_ex[s] / m);
     }
 out:
@@ -333,7 +341,7 @@ static rt_cost norm_dx_cost(const rt_node *n)
     return (rt_cost){.flops = per * (double)rt_shape_count(&n->in_shape[0]), .bytes = rt_op_bytes(n)};
 }
 
-static void norm_print(const rt_node *n, char *buf, size_t len)
+void rt_norm_print(const rt_node *n, char *buf, size_t len)
 {
     const rt_norm_attr *a = n->attr;
     char kind[32] = "batch", nets[40] = "";
@@ -345,10 +353,10 @@ static void norm_print(const rt_node *n, char *buf, size_t len)
 const rt_op_row rt_row_norm = {
     .name = "norm", .n_in = 3, .n_out = 3, .attr_bytes = sizeof(rt_norm_attr), .infer = norm_infer, .vjp = norm_vjp,
     .expand = norm_expand, .ref = norm_ref, .cost = norm_cost, .vjp_needs_expand = norm_vjp_needs_expand,
-    .print_attr = norm_print,
+    .print_attr = rt_norm_print, .jvp = norm_jvp, .jvp_out = 1u << 0,
 };
 const rt_op_row rt_row_norm_dx = {
     .name = "norm_dx", .n_in = 6, .n_out = 3, .no_grad_in = 1u << 3 | 1u << 4, .attr_bytes = sizeof(rt_norm_attr),
-    .infer = norm_dx_infer, .expand = norm_dx_expand, .ref = norm_dx_ref, .cost = norm_dx_cost,
-    .print_attr = norm_print,
+    .infer = norm_dx_infer, .vjp = norm_dx_vjp, .expand = norm_dx_expand, .ref = norm_dx_ref, .cost = norm_dx_cost,
+    .print_attr = rt_norm_print, .jvp = norm_dx_jvp, .jvp_out = 7,
 };

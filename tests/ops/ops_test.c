@@ -5,6 +5,8 @@
  *   ref-grad   the gradient of <c, y(x)> against central differences
  *   ref-grad2  the gradient of <v, gradient> against differences of <v, gradient>, in x and in c
  *   adjoint    <c, J v> = <J'c, v> for ops linear or affine in input 0
+ *   tangent    forward mode agrees with reverse mode: <c, J v> = <J'c, v>, and the tangent of the gradient with the
+ *              gradient of <gradient, v>
  *   closure    derivatives of derivatives never reach an op without a rule
  *   coverage   every op has a case
  *
@@ -218,6 +220,53 @@ static void mode_adjoint(const rt_case *c)
     rt_bench_close(&b);
 }
 
+/* Forward mode along random directions of all real inputs, once on the outputs and once on the gradient. */
+static void mode_tangent(const rt_case *c)
+{
+    rt_bench_case b;
+    char name[16];
+    rt_bench_open(&b, c, false);
+    if (b.n_real && b.n_cot) {
+        rt_val v[CASE_MAX_IN], y[RT_MAX_OUT], ty[RT_MAX_OUT], tg[CASE_MAX_IN], h[CASE_MAX_IN], s = {0};
+        double left = 0, right = 0, total = 0, scale;
+        int n_y = 0;
+        for (int i = 0; i < b.n_real; i++) {
+            snprintf(name, sizeof name, "v%d", i);
+            v[i] = rt_bench_add_input(&b, name, b.real[i], 400 + (uint32_t)i);
+            rt_val d = rt_dot(b.g, b.gx[i], v[i]);
+            s = s.id ? rt_add(b.g, s, d) : d;
+        }
+        for (int o = 0; o < b.n_out; o++)
+            if (rt_val_shape(b.g, b.y[o])->dtype == RT_F32) y[n_y++] = b.y[o];
+        rt_ok(rt_jvp(b.g, y, n_y, b.real, v, b.n_real, ty));
+        rt_ok(rt_jvp(b.g, b.gx, b.n_real, b.real, v, b.n_real, tg));
+        rt_ok(rt_grad(b.g, s, b.real, b.n_real, h));
+        rt_ok(rt_graph_verify(b.g));
+        for (int o = 0; o < n_y; o++) {
+            double *t = rt_bench_eval(&b, ty[o]);
+            left += dot_of(t, b.feed[feed_of(&b, b.cot[o])].data, rt_bench_count(&b, ty[o]), &scale);
+            total += scale;
+            free(t);
+        }
+        for (int i = 0; i < b.n_real; i++) {
+            double *g = rt_bench_eval(&b, b.gx[i]);
+            right += dot_of(g, b.feed[feed_of(&b, v[i])].data, rt_bench_count(&b, v[i]), &scale);
+            total += scale;
+            free(g);
+        }
+        ck_assert_msg(fabs(left - right) <= 1e-11 * total + 1e-300, "%s: <c, J v> = %.17g, <J'c, v> = %.17g; repeat: %s",
+                      c->name, left, right, repeat(c, "tangent"));
+        for (int i = 0; i < b.n_real; i++) {
+            double *got = rt_bench_eval(&b, tg[i]), *want = rt_bench_eval(&b, h[i]);
+            rt_assert_close(&(rt_compare){c->name, repeat(c, "tangent"), c->seed, 1e-10, 1e-9, true}, got, want,
+                            rt_bench_count(&b, tg[i]));
+            free(got);
+            free(want);
+        }
+    }
+    rt_bench_close(&b);
+}
+
 /* Differentiates three times; every op that turns up must be differentiable or have nothing to differentiate. */
 static void mode_closure(const rt_case *c)
 {
@@ -250,7 +299,8 @@ static const struct {
     void (*run)(const rt_case *c);
 } modes[] = {
     {"infer", mode_infer},   {"expand", mode_expand},   {"ref-grad", mode_grad},
-    {"ref-grad2", mode_grad2}, {"adjoint", mode_adjoint}, {"closure", mode_closure},
+    {"ref-grad2", mode_grad2}, {"adjoint", mode_adjoint}, {"tangent", mode_tangent},
+    {"closure", mode_closure},
 };
 enum { N_MODES = sizeof modes / sizeof modes[0] };
 

@@ -9,15 +9,7 @@
  *     gx = k * g - rstd * mean(gamma g) - (x - mean) * rstd^2 * mean(gamma g xhat). */
 #include <math.h>
 
-#include "backend/cpu/cpu.h"
-#include "ops/attrs.h"
-
-enum { STRIP = 256 };
-
-typedef struct image {
-    int64_t h, w, c; /* c: distance of pixels; a strip covers n channels of it */
-    int64_t n;
-} image;
+#include "backend/cpu/norm.h"
 
 /* Per-channel constants of a strip. */
 typedef struct coeffs {
@@ -171,39 +163,11 @@ RT_CLONES static void strip_grad(const float *x, const float *gy, float *gx, ima
 }
 
 /* --- one node ------------------------------------------------------------------------------------------------------------ */
-typedef struct call {
-    const rt_norm_attr *a;
-    int64_t N, H, W, C, groups, y_pixels;
-    int64_t nets, n_net; /* networks, and images of one */
-    const float *x, *gamma, *beta;
-    float *mean, *rstd; /* of the statistic */
-} call;
-
-static call call_of(const rt_node *n, const rt_kernel_io *io)
+static coeffs *fill_coeffs(coeffs *k, const rt_norm_call *q, const float *mean, const float *rstd, int64_t n, int64_t c0, int64_t len)
 {
-    const rt_norm_attr *a = n->attr;
-    const rt_shape *s = &n->in_shape[0];
-    call c = {.a = a, .N = s->d[0], .H = s->d[1], .W = s->d[2], .C = s->d[3], .x = io->in[0], .gamma = io->in[1],
-              .beta = io->in[2], .nets = rt_nets(a->nets)};
-    c.n_net = c.N / c.nets;
-    c.groups = a->kind == RT_NORM_BATCH ? c.C : a->groups;
-    c.y_pixels = a->pool ? c.H / 2 * (c.W / 2) : c.H * c.W;
-    return c;
-}
-
-/* Where gamma and beta of channel 0 of image n are. */
-static int64_t affine_at(const call *q, int64_t n) { return n / q->n_net * q->C; }
-
-static int64_t stat_at(const call *q, int64_t n, int64_t c)
-{
-    return q->a->kind == RT_NORM_BATCH ? affine_at(q, n) + c : n * q->groups + c / (q->C / q->groups);
-}
-
-static coeffs *fill_coeffs(coeffs *k, const call *q, const float *mean, const float *rstd, int64_t n, int64_t c0, int64_t len)
-{
-    const float *gamma = q->gamma + affine_at(q, n) + c0, *beta = q->beta + affine_at(q, n) + c0;
+    const float *gamma = q->gamma + rt_norm_call_affine(q, n) + c0, *beta = q->beta + rt_norm_call_affine(q, n) + c0;
     for (int64_t c = 0; c < len; c++) {
-        const int64_t s = stat_at(q, n, c0 + c);
+        const int64_t s = rt_norm_call_stat(q, n, c0 + c);
         k->mean[c] = mean[s];
         k->rstd[c] = rstd[s];
         k->k[c] = gamma[c] * rstd[s];
@@ -212,7 +176,7 @@ static coeffs *fill_coeffs(coeffs *k, const call *q, const float *mean, const fl
     return k;
 }
 
-static image strip_of(const call *q, int64_t c0)
+static image strip_of(const rt_norm_call *q, int64_t c0)
 {
     return (image){q->H, q->W, q->C, q->C - c0 < STRIP ? q->C - c0 : STRIP};
 }
@@ -232,7 +196,7 @@ static void merge(const float *mu, const float *m2, int64_t count, int64_t step,
     *rstd = (float)(1 / sqrt(dev / (m * (double)count) + eps));
 }
 
-static void apply_image(const call *q, int64_t n, float *y)
+static void apply_image(const rt_norm_call *q, int64_t n, float *y)
 {
     coeffs k;
     for (int64_t c = 0; c < q->C; c += STRIP) {
@@ -244,7 +208,7 @@ static void apply_image(const call *q, int64_t n, float *y)
 
 static rt_status run_norm(const rt_prepared *p, const rt_kernel_io *io)
 {
-    call q = call_of(p->node, io);
+    rt_norm_call q = rt_norm_call_of(p->node, io);
     float *y = io->out[0], *mu = io->scratch, *m2 = mu + q.N * q.C;
     const double m = (double)(q.H * q.W);
     const int64_t per_group = q.C / q.groups;
@@ -272,7 +236,7 @@ static rt_status run_norm(const rt_prepared *p, const rt_kernel_io *io)
 }
 
 /* gx of image n from the sums of its statistic: se, sex are [stat]-indexed sums of gamma g and gamma g xhat. */
-static void grad_image(const call *q, const rt_kernel_io *io, int64_t n, double m, const double *se, const double *sex)
+static void grad_image(const rt_norm_call *q, const rt_kernel_io *io, int64_t n, double m, const double *se, const double *sex)
 {
     const float *mean = io->in[3], *rstd = io->in[4], *gy = io->in[5];
     float *gx = io->out[0], k0[STRIP], k2[STRIP];
@@ -281,7 +245,7 @@ static void grad_image(const call *q, const rt_kernel_io *io, int64_t n, double 
         const image s = strip_of(q, c0);
         fill_coeffs(&k, q, mean, rstd, n, c0, s.n);
         for (int64_t c = 0; c < s.n; c++) {
-            const int64_t at = stat_at(q, n, c0 + c);
+            const int64_t at = rt_norm_call_stat(q, n, c0 + c);
             k0[c] = (float)((double)k.rstd[c] * se[at] / m);
             k2[c] = (float)((double)k.rstd[c] * (double)k.rstd[c] * sex[at] / m);
         }
@@ -292,7 +256,7 @@ static void grad_image(const call *q, const rt_kernel_io *io, int64_t n, double 
 
 static rt_status run_norm_dx(const rt_prepared *p, const rt_kernel_io *io)
 {
-    const call q = call_of(p->node, io);
+    const rt_norm_call q = rt_norm_call_of(p->node, io);
     const float *mean = io->in[3], *rstd = io->in[4], *gy = io->in[5];
     float *ggamma = io->out[1], *gbeta = io->out[2];
     const bool batch = q.a->kind == RT_NORM_BATCH;
@@ -310,7 +274,7 @@ static rt_status run_norm_dx(const rt_prepared *p, const rt_kernel_io *io)
                        sgx + n * q.C + c);
         }
         if (batch) continue;
-        const float *gamma = q.gamma + affine_at(&q, n);
+        const float *gamma = q.gamma + rt_norm_call_affine(&q, n);
         for (int64_t g = 0; g < q.groups; g++) {
             const int64_t at = n * q.groups + g;
             se[at] = sex[at] = 0;
@@ -357,4 +321,5 @@ void rt_cpu_norm_kernels(rt_kernel *t)
 {
     t[RT_OP_NORM] = (rt_kernel){.prepare = prepare, .run = run_norm};
     t[RT_OP_NORM_DX] = (rt_kernel){.prepare = prepare, .run = run_norm_dx};
+    rt_cpu_norm_tangent_kernels(t);
 }
