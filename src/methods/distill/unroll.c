@@ -126,19 +126,19 @@ static rt_status compile_adjoint(rt_unroll *u, sized *z)
 {
     rt_status st = RT_OK;
     program p = {0};
-    rt_val grad, hv, mixed[2];
+    rt_val first[4], along[4];
+    int n = 2;
     RT_TRY(build_loss(u, z, &p));
     rt_val lambda = bind_input(&p, "lambda", u->lambda), gbeta = bind_input(&p, "d_step_size", u->gbeta);
-    RT_TRY(rt_model_grad(u->d.model, p.g, p.loss, p.theta, &grad));
-    rt_val along = rt_dot(p.g, grad, lambda);
-    if (u->d.hessian) {
-        RT_TRY(rt_model_grad(u->d.model, p.g, along, p.theta, &hv));
-        bind_output(&p, rt_sub(p.g, lambda, rt_mul(p.g, p.beta, hv)), u->lambda);
-    }
-    RT_TRY(rt_grad(p.g, along, (rt_val[]){p.images, p.labels}, u->d.logits ? 2 : 1, mixed));
-    bind_output(&p, rt_sub(p.g, gbeta, along), u->gbeta);
-    accumulate(&p, "d_images", u->gx, mixed[0]);
-    if (u->d.logits) accumulate(&p, "d_labels", u->gu, mixed[1]);
+    first[0] = p.loss; /* its tangent is <g_t, lambda> */
+    RT_TRY(rt_grad(p.g, p.loss, (rt_val[]){p.images, p.labels}, u->d.logits ? 2 : 1, first + 1));
+    if (u->d.logits) n++;
+    if (u->d.hessian) RT_TRY(rt_model_grad(u->d.model, p.g, p.loss, p.theta, &first[n++]));
+    RT_TRY(rt_jvp(p.g, first, n, &p.theta, &lambda, 1, along));
+    bind_output(&p, rt_sub(p.g, gbeta, along[0]), u->gbeta);
+    accumulate(&p, "d_images", u->gx, along[1]);
+    if (u->d.logits) accumulate(&p, "d_labels", u->gu, along[2]);
+    if (u->d.hessian) bind_output(&p, rt_sub(p.g, lambda, rt_mul(p.g, p.beta, along[n - 1])), u->lambda);
     RT_TRY(compile(u, &p, z == u->of ? NULL : u->of[0].adjoint, &z->adjoint));
 out:
     rt_graph_destroy(p.g);
