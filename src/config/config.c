@@ -364,6 +364,8 @@ static rt_status check_whole(const reader *r)
     st = check_dsa(r, "dm.dsa", c->dm.dsa);
     if (st == RT_OK) st = check_dsa(r, "dc.dsa", c->dc.dsa);
     if (st == RT_OK) st = check_dsa(r, "datadam.dsa", c->datadam.dsa);
+    if (st == RT_OK) st = check_dsa(r, "idc.dsa_match", c->idc.dsa_match);
+    if (st == RT_OK) st = check_dsa(r, "idc.dsa_train", c->idc.dsa_train);
     if (st == RT_OK) st = check_dsa(r, "dsa.strategy", c->dsa.strategy);
     return st;
 }

@@ -80,9 +80,12 @@ rt_status rt_model_forward(const rt_model *m, rt_graph *g, rt_val x, rt_val thet
 /* Gradient of scalar y with respect to the flat theta, as one [P] (or [M,P]) value: differentiates with respect to each
  * parameter's slice and concatenates. theta must be the value given to rt_model_forward in the same graph. */
 rt_status rt_model_grad(const rt_model *m, rt_graph *g, rt_val y, rt_val theta, rt_val *grad);
-/* The same as separate values, for the parameters index[0..n) only: grad[k] has the shape of parameter index[k]. Where a
+/* The same as separate values, for the parameters index[0..n) only: grad[k] is [count] (or [M,count]) of parameter index[k]. Where a
  * gradient is differentiated again this spares the concatenation and its adjoint. */
 rt_status rt_model_grads(const rt_model *m, rt_graph *g, rt_val y, rt_val theta, const int32_t *index, int32_t n, rt_val *grad);
+/* The slices of theta that the forward pass reads, [count] or [M,count] of parameter index[k]: what those gradients are
+ * for, and what a tangent (rt_jvp) moves along. */
+rt_status rt_model_views(const rt_model *m, rt_graph *g, rt_val theta, const int32_t *index, int32_t n, rt_val *view);
 /* Mask for weight decay: 1 on parameters of rank >= 2 named *weight, else 0 (decoupled.md 1.8). out has P floats. */
 void rt_model_decay_mask(const rt_model *m, float *out);
 /* PyTorch's default initialisation (torchvision's for ResNets), network number `index` under `seed`. A pure function of

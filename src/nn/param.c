@@ -257,16 +257,29 @@ out:
     return st;
 }
 
+rt_status rt_model_views(const rt_model *m, rt_graph *g, rt_val theta, const int32_t *index, int32_t n, rt_val *view)
+{
+    rt_status st = RT_OK;
+    const rt_shape *ts = rt_val_shape(g, theta);
+    const int64_t nets = ts && ts->rank == 2 ? ts->d[0] : 0;
+    RT_TRYF(check_value(g, theta, "theta", rows_of(nets, m->n_theta)), "parameters of %s", m->desc.arch);
+    for (int32_t k = 0; k < n; k++) {
+        const rt_param *p = &m->param[index[k]];
+        view[k] = nets ? rt_view2d(g, theta, p->offset, RT_SHAPE(RT_F32, nets, p->count))
+                       : rt_view1d(g, theta, p->offset, RT_SHAPE(RT_F32, p->count));
+    }
+    RT_TRY(rt_graph_status(g));
+out:
+    return st;
+}
+
 rt_status rt_model_grads(const rt_model *m, rt_graph *g, rt_val y, rt_val theta, const int32_t *index, int32_t n, rt_val *grad)
 {
     rt_status st = RT_OK;
     rt_val *view = NULL;
     RT_TRY(rt_graph_status(g));
     RT_ALLOC(view, (size_t)n * sizeof *view, "parameter views");
-    for (int32_t k = 0; k < n; k++) {
-        const rt_param *p = &m->param[index[k]];
-        view[k] = rt_view1d(g, theta, p->offset, p->shape);
-    }
+    RT_TRY(rt_model_views(m, g, theta, index, n, view));
     RT_TRYF(rt_grad(g, y, view, n, grad), "gradients of %s", m->desc.arch);
 out:
     rt_free(view);

@@ -1,9 +1,11 @@
 /* The compiled gradient-matching step (match.h). */
 #include "methods/distill/match.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/alloc.h"
+#include "methods/distill/formation.h"
 #include "methods/distill/inner.h"
 
 int64_t rt_match_divisor(int64_t n, int64_t limit)
@@ -22,15 +24,24 @@ void rt_match_sgd(float *x, float *v, const float *g, int64_t n, double lr, doub
     }
 }
 
-int64_t rt_match_decoded(const rt_match_desc *d)
+void rt_match_coast(float *x, float *v, int64_t n, double lr, double momentum, int64_t k)
 {
-    int64_t all = d->factor > 1 ? d->syn * d->factor * d->factor : d->syn;
-    return d->take > 0 && d->take < all ? d->take : all;
+    double left = pow(momentum, (double)k); /* mu + mu^2 + ... + mu^k = mu (1 - mu^k) / (1 - mu) */
+    float reach = (float)(lr * momentum * (1.0 - left) / (1.0 - momentum)), keep = (float)left;
+    for (int64_t i = 0; i < n; i++) {
+        x[i] -= reach * v[i];
+        v[i] *= keep;
+    }
 }
 
-static bool picks(const rt_match_desc *d)
+static int64_t decoded(const rt_match_desc *d)
 {
-    return d->factor > 1 || rt_match_decoded(d) < d->syn;
+    return d->factor > 1 ? d->syn * d->factor * d->factor : d->syn;
+}
+
+int64_t rt_match_decoded(const rt_match_desc *d)
+{
+    return d->take > 0 && d->take < decoded(d) ? d->take : decoded(d);
 }
 
 static void side_fini(rt_match_side *s)
@@ -89,18 +100,25 @@ static rt_shape gradient_shape(const rt_match *m, int32_t k, int64_t classes)
     return s;
 }
 
-/* Gradients grad[k] = [classes, ...] of the mean loss of each class. x: the images as bound, to differentiate for. */
-static rt_status gradients(const rt_match *m, builder *b, rt_match_side *s, rt_val *x, rt_val *grad)
+/* What both sides have in common: the loss of each class's images, summed. */
+typedef struct side_graph {
+    rt_val x, y, theta; /* images as bound; summed mean losses; theta as the forward pass read it */
+} side_graph;
+
+static rt_status losses(const rt_match *m, builder *b, const rt_match_side *s, side_graph *out)
 {
     rt_status st = RT_OK;
     rt_graph *g = b->g;
     const rt_match_desc *d = &m->d;
     rt_forward f;
-    rt_val buffers = {0}, one = input(b, "theta", d->theta), theta = one;
-    int64_t n_theta = rt_model_n_params(d->model);
+    rt_val buffers = {0}, theta = input(b, "theta", d->theta);
     if (d->buffers) buffers = input(b, "buffers", d->buffers);
-    *x = input(b, "x", s->x);
-    rt_val view = *x;
+    if (s->classes > 1) {
+        theta = rt_broadcast(g, theta, RT_SHAPE(RT_F32, s->classes, rt_model_n_params(d->model)));
+        if (d->buffers) buffers = rt_broadcast(g, buffers, RT_SHAPE(RT_F32, s->classes, rt_model_n_buffers(d->model)));
+    }
+    rt_val x = input(b, "x", s->x), view = x, y;
+    if (s == &m->syn && d->factor > 1) view = rt_formation_decode(g, view, s->classes, d->factor);
     if (s->pick) view = rt_gather(g, view, input(b, "pick", s->pick));
     if (d->norm) view = rt_normalised(g, view, d->norm);
     if (d->dsa) {
@@ -108,68 +126,79 @@ static rt_status gradients(const rt_match *m, builder *b, rt_match_side *s, rt_v
         for (int k = 0; k < RT_DSA_INPUTS; k++) p[k] = input(b, rt_dsa_name[k], s->dsa[k]);
         view = rt_dsa_apply(g, view, p[0], p[1], p[2]);
     }
-    if (s->classes > 1) theta = rt_broadcast(g, one, RT_SHAPE(RT_F32, s->classes, n_theta));
     RT_TRY(rt_model_forward(d->model, g, view, theta, buffers, 0, &f));
-    rt_val q = rt_one_hot(g, input(b, "label", s->label), rt_model_desc_of(d->model)->classes);
-    rt_val ce = rt_softmax_ce(g, f.logits, q), y;
+    rt_val ce = rt_softmax_ce(g, f.logits, rt_one_hot(g, input(b, "label", s->label), rt_model_desc_of(d->model)->classes));
     if (s->weight) y = rt_dot(g, ce, input(b, "weight", s->weight));
     else y = rt_mul_scalar(g, rt_sum_all(g, ce), 1.0 / (double)s->images);
-    RT_TRY(rt_model_grads(d->model, g, y, theta, m->tensor, m->n_tensors, grad));
-    for (int32_t k = 0; k < m->n_tensors; k++) grad[k] = rt_reshape(g, grad[k], gradient_shape(m, k, s->classes));
+    *out = (side_graph){.x = x, .y = y, .theta = theta};
 out:
     return st;
 }
 
-static rt_status compile_real(rt_match *m, builder *b, rt_val *grad)
+static rt_status compile_real(rt_match *m, builder *b)
 {
     rt_status st = RT_OK;
-    rt_val x;
-    RT_TRY(gradients(m, b, &m->real, &x, grad));
-    for (int32_t k = 0; k < m->n_tensors; k++) b->out[b->n_out++] = (rt_bind){grad[k], m->g_part[k]};
+    side_graph l;
+    rt_val *grad = NULL;
+    RT_ALLOC(grad, (size_t)m->n_tensors * sizeof *grad, "gradients");
+    RT_TRY(losses(m, b, &m->real, &l));
+    RT_TRY(rt_model_grads(m->d.model, b->g, l.y, l.theta, m->tensor, m->n_tensors, grad));
+    for (int32_t k = 0; k < m->n_tensors; k++)
+        b->out[b->n_out++] = (rt_bind){rt_reshape(b->g, grad[k], gradient_shape(m, k, m->real.classes)), m->g_part[k]};
     RT_TRY(rt_graph_status(b->g));
     RT_TRY(rt_exec_prepare(m->d.be, b->g, b->in, b->n_in, b->out, b->n_out, NULL, &m->real.ex));
 out:
+    rt_free(grad);
     return st;
 }
 
-static rt_status compile_syn(rt_match *m, builder *b, rt_val *grad)
+/* The image gradient K u, u = dD/dg held constant, as the tangent of d loss / d x along u in theta: forward over reverse
+ * (matching.md 3.2). Measured against a second reverse pass through the whole step, which would expand every norm. */
+static rt_status compile_syn(rt_match *m, builder *b)
 {
     rt_status st = RT_OK;
-    rt_val x, gx, *real = NULL;
+    rt_graph *g = b->g;
+    side_graph l;
+    rt_val *v = NULL, gx, out;
+    int32_t n = m->n_tensors;
     char name[32];
-    RT_ALLOC(real, (size_t)m->n_tensors * sizeof *real, "real gradients");
-    RT_TRY(gradients(m, b, &m->syn, &x, grad));
-    for (int32_t k = 0; k < m->n_tensors; k++) {
+    RT_ALLOC(v, 5 * (size_t)n * sizeof *v, "gradients");
+    rt_val *real = v, *grad = v + n, *view = v + 2 * n, *along = v + 3 * n, *leaf = v + 4 * n;
+    RT_TRY(losses(m, b, &m->syn, &l));
+    RT_TRY(rt_model_grads(m->d.model, g, l.y, l.theta, m->tensor, n, grad));
+    for (int32_t k = 0; k < n; k++) {
         snprintf(name, sizeof name, "real%d", k);
         real[k] = input(b, name, m->g_real[k]);
+        leaf[k] = rt_stop_gradient(g, rt_reshape(g, grad[k], gradient_shape(m, k, m->syn.classes)));
     }
-    rt_val apart = rt_gradient_distance(b->g, m->d.distance, real, grad, m->n_tensors);
-    RT_TRY(rt_grad(b->g, rt_sum_all(b->g, apart), &x, 1, &gx));
-    b->out[b->n_out++] = (rt_bind){gx, m->gx};
+    rt_val apart = rt_gradient_distance(g, m->d.distance, real, leaf, n);
+    RT_TRY(rt_grad(g, rt_sum_all(g, apart), leaf, n, along));
+    RT_TRY(rt_model_views(m->d.model, g, l.theta, m->tensor, n, view));
+    for (int32_t k = 0; k < n; k++) along[k] = rt_reshape(g, along[k], *rt_val_shape(g, view[k]));
+    RT_TRY(rt_grad(g, l.y, &l.x, 1, &gx));
+    RT_TRY(rt_jvp(g, &gx, 1, view, along, n, &out));
+    b->out[b->n_out++] = (rt_bind){out, m->gx};
     b->out[b->n_out++] = (rt_bind){apart, m->distance};
-    RT_TRY(rt_graph_status(b->g));
-    RT_TRY(rt_exec_prepare(m->d.be, b->g, b->in, b->n_in, b->out, b->n_out, NULL, &m->syn.ex));
+    RT_TRY(rt_graph_status(g));
+    RT_TRY(rt_exec_prepare(m->d.be, g, b->in, b->n_in, b->out, b->n_out, NULL, &m->syn.ex));
 out:
-    rt_free(real);
+    rt_free(v);
     return st;
 }
 
-static rt_status compile(rt_match *m, rt_status (*build)(rt_match *, builder *, rt_val *))
+static rt_status compile(rt_match *m, rt_status (*build)(rt_match *, builder *))
 {
     rt_status st = RT_OK;
     builder b = {0};
-    rt_val *grad = NULL;
     size_t n = (size_t)m->n_tensors;
     RT_ALLOC(b.in, (n + 8) * sizeof *b.in, "bindings");
     RT_ALLOC(b.out, (n + 2) * sizeof *b.out, "bindings");
-    RT_ALLOC(grad, n * sizeof *grad, "gradients");
     RT_TRY(rt_graph_create(&b.g));
-    RT_TRY(build(m, &b, grad));
+    RT_TRY(build(m, &b));
 out:
     rt_graph_destroy(b.g);
     rt_free(b.in);
     rt_free(b.out);
-    rt_free(grad);
     return st;
 }
 
@@ -203,7 +232,7 @@ static rt_status make_tensors(rt_match *m)
     RT_TRY(side_create(m, &m->syn, d->syn));
     RT_TRY(rt_tensor_create(d->be, RT_SHAPE(RT_F32, rows), &m->real.weight));
     RT_ALLOC(m->weight, (size_t)rows * sizeof *m->weight, "weights of real images");
-    if (picks(d)) RT_TRY(rt_tensor_create(d->be, RT_SHAPE(RT_I32, syn_rows), &m->syn.pick));
+    if (rt_match_decoded(d) < decoded(d)) RT_TRY(rt_tensor_create(d->be, RT_SHAPE(RT_I32, syn_rows), &m->syn.pick));
     RT_ALLOC(m->label, (size_t)(rows > syn_rows ? rows : syn_rows) * sizeof *m->label, "labels");
     RT_ALLOC(m->g_real, n * sizeof *m->g_real, "real gradients");
     m->g_part = m->g_real;

@@ -26,8 +26,8 @@ typedef struct rt_match_desc {
     int64_t chunk_real, chunk_syn; /* classes per pass; chunk_real divides chunk_syn, which divides classes */
     bool dsa;                  /* both sides go through rt_dsa_apply with the rows given at run time */
     const rt_normalise *norm;  /* not NULL: images live in [0,1] and are normalised before the augmentation */
-    int32_t factor;            /* synthetic images are cut into factor^2 tiles, each enlarged to full size; 0 or 1: not */
-    int64_t take;              /* of the syn * factor^2 decoded images of a class, so many enter a step; 0: all */
+    int32_t factor;            /* of multi-formation (formation.h): syn * factor^2 images of a class enter; 0 or 1: syn */
+    int64_t take;              /* only so many of them, chosen anew for every pass; 0: all */
 } rt_match_desc;
 
 /* One compiled side. Rows (images) are grouped by class. */
@@ -60,13 +60,15 @@ int64_t rt_match_decoded(const rt_match_desc *d); /* images of a class that ente
  * count. The gradients stay in the step; first must lie in the chunk that rt_match_images is called for next. */
 rt_status rt_match_gradients(rt_match *m, int64_t first, const float *x, const int64_t *distinct, float *const dsa[RT_DSA_INPUTS]);
 /* Classes [first, first + chunk_syn) against the gradients of the passes before: x [chunk_syn * syn, ...], gx the same shape
- * receives the image gradient, *loss the sum of the distances. pick: rows of the decoded images that enter, grouped by class,
- * class c's between c * syn * factor^2 and the next (NULL when all do); dsa rows belong to those. */
+ * receives the image gradient, *loss the sum of the distances. pick [chunk_syn * take]: rows of the decoded images that enter,
+ * grouped by class, class i of the pass having rows i * syn * factor^2 and on; NULL when all enter. dsa rows belong to those. */
 rt_status rt_match_images(rt_match *m, int64_t first, const float *x, const int32_t *pick, float *const dsa[RT_DSA_INPUTS],
                           float *gx, double *loss);
 
 /* v = momentum v + g; x -= lr v: PyTorch's SGD, on the host (the images of a set are few). */
 void rt_match_sgd(float *x, float *v, const float *g, int64_t n, double lr, double momentum);
+/* What k such steps with g = 0 do: images coast on their momentum while other classes take their steps (matching.md 7, 4). */
+void rt_match_coast(float *x, float *v, int64_t n, double lr, double momentum, int64_t k);
 /* The largest divisor of n that is at most `limit` (at least 1). */
 int64_t rt_match_divisor(int64_t n, int64_t limit);
 

@@ -157,8 +157,40 @@ def loop(out, name, distance_kind):
     out[f"{name}.images"] = x.permute(0, 2, 3, 1)
 
 
+def loop_idc(out, name, in_turn):
+    """One network of IDC: three sweeps on images in [0,1] with 2 x 2 tiles, augmented by the rows of IDC; a step of the whole
+    tensor after every class (in_turn), or one per sweep. Real batches as in loop(); the network is not trained."""
+    n, lr, momentum = 30, 0.1, 0.5
+    px = torch.from_numpy(fill(920, n * SIZE * SIZE * 3, 127.0, 128.0)).floor().reshape(n, SIZE, SIZE, 3).permute(0, 3, 1, 2) / 255
+    mean, std = (torch.tensor(v, dtype=torch.float32).double().view(1, 3, 1, 1) for v in (MEAN, STD))
+    net, rows = ConvNet(2, WIDTH, C, SIZE), rows_of(IDC)
+    set_weights(net)
+    kernels = [p for p in net.parameters() if p.dim() == 4]
+    x, v = pixels(900, C * SYN, True), torch.zeros(C * SYN, 3, SIZE, SIZE)
+
+    def gradient(y, c, create):
+        y = net(augment((y - mean) / std, rows, c))
+        return torch.autograd.grad(F.cross_entropy(y, torch.full((y.shape[0],), c)), kernels, create_graph=create)
+
+    for t in range(3):
+        total = torch.zeros_like(v)
+        for c in range(C):
+            x.requires_grad_()
+            r = gradient(px[[3 * ((4 * t + j) % 10) + c for j in range(REAL)]], c, False)
+            s = gradient(decode(x[c * SYN:(c + 1) * SYN], 2), c, True)
+            g, = torch.autograd.grad(distance("conv_l2", r, s), x)
+            x = x.detach()
+            total += g
+            if in_turn or c == C - 1:
+                v = momentum * v + (g if in_turn else total)
+                x = x - lr * v
+    out[f"{name}.images"] = x.permute(0, 2, 3, 1)
+
+
 def main(folder):
     out = {}
+    loop_idc(out, "loop_idc_class", True)
+    loop_idc(out, "loop_idc_joint", False)
     loop(out, "loop_cosine", "cosine")
     loop(out, "loop_mse", "mse")
     case(out, "dc_cosine", "cosine", {})

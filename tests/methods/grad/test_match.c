@@ -309,7 +309,8 @@ static const setting settings[] = {{"dc_cosine", RT_DISTANCE_COSINE, RT_MODEL_NO
                                    {"dsa_scale", RT_DISTANCE_COSINE, RT_MODEL_NORM_INSTANCE, false, 1},
                                    {"dsa_rotate", RT_DISTANCE_COSINE, RT_MODEL_NORM_INSTANCE, false, 1},
                                    {"idc_l2", RT_DISTANCE_CONV_L2, RT_MODEL_NORM_INSTANCE, true, 1},
-                                   {"idc_l1", RT_DISTANCE_CONV_L1, RT_MODEL_NORM_INSTANCE, true, 1}};
+                                   {"idc_l1", RT_DISTANCE_CONV_L1, RT_MODEL_NORM_INSTANCE, true, 1},
+                                   {"idc_multi", RT_DISTANCE_CONV_L2, RT_MODEL_NORM_INSTANCE, true, 2}};
 enum { SETTINGS = sizeof settings / sizeof *settings };
 
 static void against_torch(precision pr, int64_t chunk_real, int64_t chunk_syn)
@@ -331,9 +332,19 @@ static void against_torch(precision pr, int64_t chunk_real, int64_t chunk_syn)
     rt_st_close(f);
 }
 
-START_TEST(ref_agrees_with_torch) { against_torch(precisions[0], 1, 1); }
+START_TEST(ref_agrees_with_torch)
+{
+    against_torch(precisions[0], C, C);
+    against_torch(precisions[0], 1, 1);
+}
 END_TEST
-START_TEST(cpu_agrees_with_torch) { against_torch(precisions[1], 1, 1); }
+
+START_TEST(cpu_agrees_with_torch)
+{
+    against_torch(precisions[1], C, C);
+    against_torch(precisions[1], 1, 1);
+    against_torch(precisions[1], 1, C); /* real gradients class by class, images together */
+}
 END_TEST
 
 /* The image gradient against central differences of the distance, in float64, for every distance. */
@@ -365,6 +376,23 @@ START_TEST(image_gradient_is_the_derivative)
         step_close(&s);
     }
     rt_st_close(f);
+}
+END_TEST
+
+/* k steps without gradient, at once. */
+START_TEST(coasting_is_idle_steps)
+{
+    float x[3] = {1, -2, 3}, v[3] = {0.5f, 4, -1}, x2[3], v2[3], zero[3] = {0};
+    memcpy(x2, x, sizeof x);
+    memcpy(v2, v, sizeof v);
+    for (int k = 0; k < 5; k++) rt_match_sgd(x, v, zero, 3, 0.3, 0.6);
+    rt_match_coast(x2, v2, 3, 0.3, 0.6, 5);
+    for (int i = 0; i < 3; i++) {
+        rt_assert_near((double)x2[i], (double)x[i], 0, 1e-6);
+        rt_assert_near((double)v2[i], (double)v[i], 0, 1e-6);
+    }
+    rt_match_coast(x2, v2, 3, 0.3, 0.6, 0);
+    for (int i = 0; i < 3; i++) rt_assert_near((double)x2[i], (double)x[i], 0, 1e-6);
 }
 END_TEST
 
@@ -402,6 +430,7 @@ static const rt_test tests[] = {
     {"tensors", tensors_that_enter},
     {"ref and torch", ref_agrees_with_torch},
     {"cpu and torch", cpu_agrees_with_torch},
+    {"coasting", coasting_is_idle_steps},
     {"fillers", fillers_do_not_count},
     {"differences", image_gradient_is_the_derivative},
 };
