@@ -146,6 +146,11 @@ static const char *const quick_set[] = {
     "eval.epochs_plain=5",
     "eval.epochs_classic=5",
     "eval.epochs_kd=5",
+    "eval.epochs_mtt=5",
+    "eval.epochs_datm=5",
+    "eval.epochs_idc=5",
+    "eval.epochs_datadam=5",
+    "eval.epochs_ncfm=5",
     "eval.full_epochs=2",
     NULL,
 };

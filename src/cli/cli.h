@@ -71,6 +71,7 @@ rt_status cmd_eval(const cli_args *a);
 rt_status cmd_measure(const cli_args *a);
 rt_status cmd_report(const cli_args *a);
 rt_status cmd_bench(const cli_args *a);
+rt_status cmd_repro(const cli_args *a);
 rt_status cmd_plan(const cli_args *a);
 rt_status cmd_show(const cli_args *a);
 rt_status cmd_verify(const cli_args *a);

@@ -37,6 +37,14 @@ static const cli_verb verbs[] = {
      "Runs index, teach, build, eval, measure and report; skips what is done, resumes what was interrupted.\n\n"
      "  retort bench configs/cifar10-ipc10-cpu.yaml\n",
      CLI_CONFIG | CLI_SET | CLI_FORCE, 0, 0, cmd_bench},
+    {"repro", "RECIPE", "a recipe's figure against the published one",
+     "Runs index, teach, build and eval, then compares by the paper's own reporting rule: the figure, the published "
+     "one, the\n"
+     "tolerance, random selection, cost, what is shortened and where the method deviates. Exit 3 when a gate fails.\n"
+     "RECIPE: a config with a section `repro`, as in configs/recipes; finished stages are skipped, interrupted ones "
+     "resume.\n\n"
+     "  retort repro configs/recipes/dm-cifar10-ipc10-cpu.yaml\n",
+     CLI_CONFIG | CLI_SET | CLI_FORCE, 0, 0, cmd_repro},
     {"plan", "CONFIG", "what a run needs, before it starts",
      "Prints phases, FLOPs, time by a short measured run, peak memory and disk. Exit 3 when something does not fit.\n\n"
      "  retort plan configs/cifar10-ipc10-cpu.yaml --set set.ipc=50\n",

@@ -41,6 +41,11 @@ void rt_optim_hyper(const rt_optim_desc *d, double lr, int64_t t, float hyper[3]
  * decay: rank 0 or [P] value, already multiplied by weight_decay. */
 rt_val rt_optim_step(rt_graph *g, const rt_optim_desc *d, rt_val theta, const rt_val *state, rt_val grad, rt_val hyper,
                      rt_val decay, rt_val *state_new);
+/* GSAM, adaptive: two gradients of one batch make a step's direction. theta and gradients [P], or [M,P] with norms of each row.
+ * Where the second gradient is taken: theta + rho theta^2 grad / (||theta grad|| + 1e-12). */
+rt_val rt_gsam_ascend(rt_graph *g, rt_val theta, rt_val grad, double rho);
+/* sharp - alpha (grad - its projection on sharp), with sharp the gradient there. */
+rt_val rt_gsam_direction(rt_graph *g, rt_val grad, rt_val sharp, double alpha);
 /* avg' = decay * avg + (1 - decay) * theta, in the graph. */
 rt_val rt_ema_step(rt_graph *g, rt_val avg, rt_val theta, double decay);
 

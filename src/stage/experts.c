@@ -61,6 +61,8 @@ rt_status rt_run_experts_recipe(const rt_run *r, rt_recipe *out)
     x.optim = (rt_optim_desc){.kind = RT_SGD, .lr = c->experts.lr, .momentum = c->experts.momentum,
                               .weight_decay = c->experts.weight_decay};
     x.schedule = (rt_schedule){.kind = RT_SCHED_CONSTANT};
+    x.gsam_rho = c->experts.gsam_rho;
+    x.gsam_alpha = c->experts.gsam_rho > 0 ? c->experts.gsam_alpha : 0;
     if (*c->experts.dsa && strcmp(c->experts.dsa, "none")) {
         x.augment = RT_AUGMENT_DSA;
         x.dsa_strategy = c->experts.dsa;

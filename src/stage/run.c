@@ -286,6 +286,8 @@ void rt_run_recipe_text(const rt_recipe *r, char out[RT_RECIPE_TEXT])
                      r->dsa_mode, r->cutmix);
     for (int i = 0; i < s->n_milestones && n > 0 && n < RT_RECIPE_TEXT; i++)
         n += snprintf(out + n, (size_t)(RT_RECIPE_TEXT - n), "%.9g,", s->milestone[i]);
+    if (r->gsam_rho > 0 && n > 0 && n < RT_RECIPE_TEXT)
+        snprintf(out + n, (size_t)(RT_RECIPE_TEXT - n), " gsam=%.9g,%.9g", r->gsam_rho, r->gsam_alpha);
 }
 
 rt_status rt_run_manifest(rt_run *r, const char *kind, const char *inputs_hash, rt_ledger *cost, json_t **out)

@@ -45,7 +45,7 @@ bool rt_run_needs_experts(const rt_run *r)
     return false;
 }
 
-static rt_status report(rt_run *r, char **table, char **path)
+rt_status rt_run_report(rt_run *r, char **table, char **path)
 {
     rt_status st = RT_OK;
     rt_results *db = NULL;
@@ -73,7 +73,7 @@ rt_status rt_stage_report(const rt_config *c, char **table, char **path)
     rt_run r;
     rt_status st = rt_run_open(c, &r);
     if (st != RT_OK) return st;
-    st = report(&r, table, path);
+    st = rt_run_report(&r, table, path);
     rt_run_close(&r);
     return st == RT_OK ? st : rt_error_frame(st, __FILE__, __LINE__, "report");
 }
@@ -90,7 +90,7 @@ rt_status rt_stage_bench(const rt_config *c, const rt_stage_opts *o, char **tabl
     RT_TRY(rt_run_build(&r, o));
     RT_TRY(rt_run_eval(&r, o));
     if (c->metrics.enabled) RT_TRY(rt_run_measure(&r, o));
-    RT_TRY(report(&r, table, path));
+    RT_TRY(rt_run_report(&r, table, path));
 out:
     rt_run_close(&r);
     return st;

@@ -9,6 +9,7 @@
  *             evals/<set>/<protocol>-<student>-n<k>/result.json
  *             measures/<set>/
  *             results.db  report/      index.html, *.csv, *.jsonl
+ *             repro.json               of a recipe: figure, published figure, gates, cost
  */
 #ifndef RT_STAGE_STAGE_H
 #define RT_STAGE_STAGE_H
@@ -34,6 +35,10 @@ rt_status rt_stage_measure(const rt_config *c, const rt_stage_opts *o);
 rt_status rt_stage_report(const rt_config *c, char **table, char **path);
 /* The whole grid: index, teach, build, eval, measure, report; skips what is done. */
 rt_status rt_stage_bench(const rt_config *c, const rt_stage_opts *o, char **table, char **path);
+/* A recipe (section repro): index, teach, build and eval as bench does, then the figure against the published one and
+ * against random selection. *text (owned) says all of it and is also set when a gate fails: RT_ERR_GATE. The same goes into
+ * <run.dir>/repro.json. RT_ERR_CONFIG for a config that is no recipe. */
+rt_status rt_stage_repro(const rt_config *c, const rt_stage_opts *o, char **text);
 /* Phases, FLOPs, time by a short measured run, peak memory, disk; what does not fit. *text is owned. RT_ERR_GATE when
  * something does not fit. */
 rt_status rt_stage_plan(const rt_config *c, char **text);

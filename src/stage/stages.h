@@ -15,6 +15,7 @@ rt_status rt_run_measure(rt_run *r, const rt_stage_opts *o);
 rt_status rt_run_results(rt_run *r); /* artefacts -> results.db */
 bool rt_run_needs_teacher(const rt_run *r);
 bool rt_run_needs_experts(const rt_run *r);
+rt_status rt_run_report(rt_run *r, char **table, char **path); /* results.db and the page; both texts owned */
 
 /* The experts of this run, checked against its network, classes, data and settings; owned. */
 rt_status rt_run_experts_open(rt_run *r, rt_experts **out);

@@ -38,6 +38,21 @@ void rt_infer_step_fini(rt_infer_step *s)
     memset(s, 0, sizeof *s);
 }
 
+/* Turns the gradient into GSAM's direction: the same batch once more, where the weights rise. Batch statistics of the first
+ * pass are the ones kept. */
+static rt_status sharpened(rt_trainer *t, rt_graph *g, rt_val x, rt_val q, rt_val theta, rt_val buffers, int64_t batch, rt_val *grad)
+{
+    rt_status st = RT_OK;
+    rt_forward f;
+    rt_val sharp = {0}, up = rt_gsam_ascend(g, theta, *grad, t->recipe.gsam_rho);
+    RT_TRY(rt_model_forward(t->model, g, x, up, buffers, 1, &f));
+    rt_val loss = rt_mul_scalar(g, rt_sum_all(g, rt_softmax_ce(g, f.logits, q)), 1.0 / (double)batch); /* each network's mean */
+    RT_TRY(rt_model_grad(t->model, g, loss, up, &sharp));
+    *grad = rt_gsam_direction(g, *grad, sharp, t->recipe.gsam_alpha);
+out:
+    return st;
+}
+
 static rt_status build_train_step(rt_trainer *t, int64_t batch, rt_train_step *s)
 {
     rt_status st = RT_OK;
@@ -79,6 +94,7 @@ static rt_status build_train_step(rt_trainer *t, int64_t batch, rt_train_step *s
     RT_TRY(rt_model_forward(t->model, g, x, theta, buffers, 1, &f));
     rt_val loss = rt_mean_all(g, rt_softmax_ce(g, f.logits, q));
     RT_TRY(rt_model_grad(t->model, g, loss, theta, &grad));
+    if (t->recipe.gsam_rho > 0) RT_TRY(sharpened(t, g, x, q, theta, buffers, batch, &grad));
     rt_val theta_new = rt_optim_step(g, &t->recipe.optim, theta, state, grad, hyper, decay, state_new);
     out[n_out++] = (rt_bind){theta_new, t->theta};
     for (int i = 0; i < t->n_state; i++) out[n_out++] = (rt_bind){state_new[i], t->state[i]};

@@ -29,6 +29,7 @@ typedef struct rt_recipe {
     rt_optim_desc optim;
     rt_schedule schedule;        /* in epochs; total is set from epochs */
     bool decay_kernels_only;     /* weight decay on weights of rank >= 2 only */
+    double gsam_rho, gsam_alpha; /* rho > 0: adaptive GSAM, two gradients a step (optim.h) */
     rt_augment_kind augment;
     const char *dsa_strategy;    /* borrowed; for RT_AUGMENT_DSA */
     char dsa_mode;               /* 'S' (also 0): one operation per batch; 'I': the policy of IDC and NCFM (nn/dsa.h) */

@@ -5,134 +5,8 @@
 #include "backend/cuda/cuda.h"
 #include "base/rng.h"
 #include "ops/attr.h"
+#include "rig.h"
 #include "support/suite.h"
-
-enum { MAX_IN = 6 };
-
-static rt_backend *open_backend(void)
-{
-    rt_backend *be = NULL;
-    rt_host_cuda_machine(1, 9);
-    rt_ok(rt_cuda_open(&(rt_backend_opts){0}, &be));
-    return be;
-}
-
-/* One node, its operands on both sides. Inputs are exactly representable in float. */
-typedef struct rig {
-    const rt_node *n;
-    double *in[MAX_IN], *want[RT_MAX_OUT];
-    float *got[RT_MAX_OUT]; /* or int32_t */
-    int64_t n_want[RT_MAX_OUT];
-} rig;
-
-static void rig_free(rig *r)
-{
-    for (int i = 0; i < MAX_IN; i++) free(r->in[i]);
-    for (int o = 0; o < RT_MAX_OUT; o++) {
-        free(r->want[o]);
-        free(r->got[o]);
-    }
-}
-
-/* Values in about [-4, 4] with zeros and ties; positive where the op wants it. */
-static double draw(uint32_t i, int input, bool positive)
-{
-    rt_u32x4 w = rt_draw(7, 1, (uint64_t)input, i, 0);
-    double v = (double)(float)(8.0 * (double)rt_u01(w.v[0]) - 4.0);
-    if (w.v[1] % 16 == 0) v = 0.0;
-    if (w.v[1] % 16 == 1) v = 1.0;
-    return positive ? fabs(v) + 0.25 : v;
-}
-
-/* The back end's run of r->n with the given inputs, into r->got; run twice, compared bit by bit. alias: output 0 takes the
- * storage of input 0. */
-static void run_device(rt_backend *be, rig *r, bool alias)
-{
-    const rt_node *n = r->n;
-    const rt_kernel *k = &be->vt->kernels[n->op];
-    ck_assert_msg(k->run != NULL, "%s has no kernel", rt_op_name(n->op));
-    rt_prepared p = {.node = n};
-    rt_ok(k->prepare(be, &p));
-    ck_assert_ptr_nonnull(p.impl);
-    void *in[MAX_IN] = {0}, *out[RT_MAX_OUT] = {0}, *scratch = NULL;
-    rt_ok(be->vt->alloc(be, p.scratch_bytes, &scratch));
-    for (int turn = 0; turn < 2; turn++) {
-        memset(scratch, 0xff, p.scratch_bytes); /* NaN */
-        for (int i = 0; i < n->n_in; i++) {
-            int64_t count = rt_shape_count(&n->in_shape[i]);
-            float *f = malloc((size_t)count * 4 + 1);
-            for (int64_t e = 0; e < count; e++) f[e] = (float)r->in[i][e];
-            rt_ok(be->vt->alloc(be, (size_t)count * 4, &in[i]));
-            rt_ok(be->vt->upload(be, in[i], f, (size_t)count * 4));
-            free(f);
-        }
-        for (int o = 0; o < n->n_out; o++) {
-            size_t bytes = (size_t)rt_shape_count(&n->out_shape[o]) * 4;
-            if (alias && o == 0) out[o] = in[0];
-            else rt_ok(be->vt->alloc(be, bytes, &out[o]));
-            if (!(alias && o == 0)) memset(out[o], 0xff, bytes);
-        }
-        rt_ok(k->run(&p, &(rt_kernel_io){(const void *const *)in, out, scratch}));
-        rt_ok(be->vt->end_run(be));
-        for (int o = 0; o < n->n_out; o++) {
-            size_t bytes = (size_t)rt_shape_count(&n->out_shape[o]) * 4;
-            float *f = malloc(bytes + 1);
-            rt_ok(be->vt->download(be, f, out[o], bytes));
-            if (turn == 0) r->got[o] = f;
-            else {
-                ck_assert_msg(!bytes || !memcmp(f, r->got[o], bytes), "%s: two runs differ", rt_op_name(n->op));
-                free(f);
-            }
-            if (!(alias && o == 0)) be->vt->free(be, out[o]);
-        }
-        for (int i = 0; i < n->n_in; i++) be->vt->free(be, in[i]);
-    }
-    be->vt->free(be, scratch);
-    k->release(&p);
-    k->release(&p); /* accepts a released one */
-}
-
-static void run_ref(rig *r)
-{
-    const rt_node *n = r->n;
-    void *out[RT_MAX_OUT];
-    for (int o = 0; o < n->n_out; o++) {
-        r->n_want[o] = rt_shape_count(&n->out_shape[o]);
-        out[o] = r->want[o] = malloc((size_t)r->n_want[o] * 8 + 1);
-    }
-    rt_ok(rt_op_row_of(n->op)->ref(n, &(rt_ref_io){(const void *const *)r->in, out}));
-}
-
-/* rtol of the value, plus atol; equal infinities and NaNs count as equal. */
-static void compare(const rig *r, double atol, double rtol)
-{
-    for (int o = 0; o < r->n->n_out; o++)
-        for (int64_t i = 0; i < r->n_want[o]; i++) {
-            if (r->n->out_shape[o].dtype == RT_I32) {
-                ck_assert_int_eq(((int32_t *)r->got[o])[i], ((int32_t *)r->want[o])[i]);
-                continue;
-            }
-            double got = (double)r->got[o][i], want = r->want[o][i];
-            bool same = isfinite(want) ? fabs(got - want) <= atol + rtol * fabs(want) : isnan(want) ? isnan(got) : got == want;
-            ck_assert_msg(same, "%s output %d [%lld] = %.9g, want %.9g", rt_op_name(r->n->op), o, (long long)i, got, want);
-        }
-}
-
-static void check_value(rt_backend *be, const rt_graph *g, rt_val v, bool positive, double atol, double rtol, bool alias)
-{
-    int o = 0;
-    rt_ok(rt_graph_status(g));
-    rig r = {.n = rt_val_node(g, v, &o)};
-    for (int i = 0; i < r.n->n_in; i++) {
-        int64_t count = rt_shape_count(&r.n->in_shape[i]);
-        r.in[i] = malloc((size_t)count * 8 + 1);
-        for (int64_t e = 0; e < count; e++) r.in[i][e] = draw((uint32_t)e, i, positive);
-    }
-    run_device(be, &r, alias);
-    run_ref(&r);
-    compare(&r, atol, rtol);
-    rig_free(&r);
-}
 
 /* --- elementwise ------------------------------------------------------------------------------------------------------ */
 
@@ -146,13 +20,13 @@ START_TEST(unary_ops_match_the_reference)
         bool positive;
     } ops[] = {{rt_neg, 0}, {rt_exp, 0}, {rt_log, 1}, {rt_sqrt, 1}, {rt_recip, 1}, {rt_square, 0}, {rt_tanh, 0}, {rt_cos, 0}, {rt_sin, 0}, {rt_sigmoid, 0}, {rt_relu, 0}, {rt_step, 0}, {rt_abs, 0}, {rt_sign, 0}};
     static const int64_t sizes[] = {0, 1, 7, 255, 256, 257, 1000};
-    rt_backend *be = open_backend();
+    rt_backend *be = rig_open();
     for (size_t k = 0; k < sizeof ops / sizeof *ops; k++)
         for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
             rt_graph *g = NULL;
             rt_ok(rt_graph_create(&g));
             rt_val x = rt_input(g, "x", RT_SHAPE(RT_F32, sizes[s]));
-            check_value(be, g, ops[k].f(g, x), ops[k].positive, 0, 2.4e-7, s % 2); /* 2 ulp */
+            rig_check(be, g, ops[k].f(g, x), ops[k].positive, 0, 2.4e-7, s % 2); /* 2 ulp */
             rt_graph_destroy(g);
         }
     be->vt->close(be);
@@ -166,7 +40,7 @@ START_TEST(special_values_match_the_reference)
     enum { N = sizeof special / sizeof *special };
     static const unary_fn unary[] = {rt_neg, rt_exp, rt_log, rt_sqrt, rt_recip, rt_square, rt_tanh, rt_cos, rt_sin, rt_sigmoid, rt_relu, rt_step, rt_abs, rt_sign};
     static const binary_fn binary[] = {rt_add, rt_sub, rt_mul, rt_div, rt_maximum, rt_minimum};
-    rt_backend *be = open_backend();
+    rt_backend *be = rig_open();
     for (size_t k = 0; k < sizeof unary / sizeof *unary + sizeof binary / sizeof *binary; k++) {
         bool two = k >= sizeof unary / sizeof *unary;
         rt_graph *g = NULL;
@@ -179,11 +53,11 @@ START_TEST(special_values_match_the_reference)
             r.in[i] = malloc(N * N * 8);
             for (int e = 0; e < N * N; e++) r.in[i][e] = (double)(float)special[i ? e % N : two ? e / N : e % N];
         }
-        run_device(be, &r, false);
-        run_ref(&r);
+        rig_device(be, &r, 0);
+        rig_ref(&r);
         for (int64_t e = 0; e < r.n_want[0]; e++) /* the reference has a wider range: bring it to float's */
             r.want[0][e] = fabs(r.want[0][e]) < 0x1p-126 ? r.want[0][e] : (double)(float)r.want[0][e];
-        compare(&r, 0x1p-149, 2.4e-7);
+        rig_compare(&r, 0x1p-149, 2.4e-7);
         rig_free(&r);
         rt_graph_destroy(g);
     }
@@ -203,14 +77,14 @@ START_TEST(binary_ops_broadcast_like_the_reference)
         {4, 4, {2, 3, 3, 5}, {2, 1, 1, 5}}, {4, 4, {2, 1, 3, 1}, {1, 4, 1, 5}}, {6, 6, {2, 1, 2, 1, 2, 3}, {1, 3, 2, 2, 1, 3}},
         {2, 2, {0, 3}, {1, 3}},        {3, 3, {1, 1, 1}, {1, 1, 1}},      {3, 2, {2, 1, 3}, {4, 1}},
     };
-    rt_backend *be = open_backend();
+    rt_backend *be = rig_open();
     for (size_t k = 0; k < sizeof ops / sizeof *ops; k++)
         for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
             rt_graph *g = NULL;
             rt_ok(rt_graph_create(&g));
             rt_val a = rt_input(g, "a", rt_shape_make(RT_F32, shapes[s].ra, shapes[s].a));
             rt_val b = rt_input(g, "b", rt_shape_make(RT_F32, shapes[s].rb, shapes[s].b));
-            check_value(be, g, ops[k](g, a, b), ops[k] == rt_div, 0, 1.2e-7, s == 0 || s == 3);
+            rig_check(be, g, ops[k](g, a, b), ops[k] == rt_div, 0, 1.2e-7, s == 0 || s == 3);
             rt_graph_destroy(g);
         }
     be->vt->close(be);
@@ -221,15 +95,15 @@ END_TEST
 START_TEST(movement_matches_the_reference)
 {
     static const int perms[][4] = {{0, 1, 2, 3}, {3, 2, 1, 0}, {0, 2, 3, 1}, {1, 0, 3, 2}, {0, 3, 1, 2}};
-    rt_backend *be = open_backend();
+    rt_backend *be = rig_open();
     rt_graph *g = NULL;
     rt_ok(rt_graph_create(&g));
     rt_val x = rt_input(g, "x", RT_SHAPE(RT_F32, 2, 3, 5, 7)), row = rt_input(g, "row", RT_SHAPE(RT_F32, 3, 1, 7));
-    for (size_t i = 1; i < sizeof perms / sizeof *perms; i++) check_value(be, g, rt_transpose(g, x, perms[i]), false, 0, 0, false);
-    check_value(be, g, rt_broadcast(g, row, RT_SHAPE(RT_F32, 2, 3, 5, 7)), false, 0, 0, false);
-    check_value(be, g, rt_broadcast(g, row, RT_SHAPE(RT_F32, 3, 64, 7)), false, 0, 0, false);
-    check_value(be, g, rt_reshape(g, x, RT_SHAPE(RT_F32, 6, 35)), false, 0, 0, false);
-    check_value(be, g, rt_stop_gradient(g, x), false, 0, 0, true);
+    for (size_t i = 1; i < sizeof perms / sizeof *perms; i++) rig_check(be, g, rt_transpose(g, x, perms[i]), false, 0, 0, false);
+    rig_check(be, g, rt_broadcast(g, row, RT_SHAPE(RT_F32, 2, 3, 5, 7)), false, 0, 0, false);
+    rig_check(be, g, rt_broadcast(g, row, RT_SHAPE(RT_F32, 3, 64, 7)), false, 0, 0, false);
+    rig_check(be, g, rt_reshape(g, x, RT_SHAPE(RT_F32, 6, 35)), false, 0, 0, false);
+    rig_check(be, g, rt_stop_gradient(g, x), false, 0, 0, true);
     rt_graph_destroy(g);
     be->vt->close(be);
 }
@@ -243,7 +117,7 @@ START_TEST(every_axis_mask_reduces_like_the_reference)
         int rank;
         int64_t d[RT_MAX_RANK];
     } shapes[] = {{1, {1}}, {1, {257}}, {2, {3, 300}}, {2, {300, 3}}, {3, {4, 9, 5}}, {4, {2, 5, 3, 7}}, {4, {3, 1, 4, 1}}, {5, {2, 3, 2, 3, 2}}, {2, {0, 3}}};
-    rt_backend *be = open_backend();
+    rt_backend *be = rig_open();
     int checked = 0;
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
         for (uint32_t axes = 1; axes < 1u << shapes[s].rank; axes++)
@@ -257,7 +131,7 @@ START_TEST(every_axis_mask_reduces_like_the_reference)
                 rt_val y = max ? rt_amax(g, x, axes, axes & 1) : rt_sum(g, x, axes, axes & 1);
                 rt_ok(rt_graph_status(g));
                 if (rt_val_node(g, y, &o)->op == (max ? RT_OP_AMAX : RT_OP_SUM)) {
-                    check_value(be, g, y, false, max ? 0 : 2e-4, 1e-6, false);
+                    rig_check(be, g, y, false, max ? 0 : 2e-4, 1e-6, false);
                     checked++;
                 }
                 rt_graph_destroy(g);
@@ -279,7 +153,7 @@ START_TEST(long_reductions_take_two_passes)
         int passes;
     } cases[] = {{1, {40000}, 1, "cuda:rows", 2}, {2, {5000, 13}, 1, "cuda:columns", 2}, {2, {3, 20001}, 2, "cuda:rows", 2},
                  {3, {40, 3, 40}, 5, "cuda:rows", 1}, {3, {40, 60, 3}, 3, "cuda:columns", 2}};
-    rt_backend *be = open_backend();
+    rt_backend *be = rig_open();
     for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
         rt_graph *g = NULL;
         int o = 0;
@@ -296,11 +170,11 @@ START_TEST(long_reductions_take_two_passes)
         int64_t count = rt_shape_count(&r.n->in_shape[0]);
         double size = 0;
         r.in[0] = malloc((size_t)count * 8);
-        for (int64_t e = 0; e < count; e++) size += fabs(r.in[0][e] = draw((uint32_t)e, 0, true));
-        run_device(be, &r, false);
+        for (int64_t e = 0; e < count; e++) size += fabs(r.in[0][e] = rig_draw((uint32_t)e, 0, true));
+        rig_device(be, &r, 0);
         ck_assert_int_eq(rt_host_cuda_launches() - before, 2 * cases[k].passes);
-        run_ref(&r);
-        compare(&r, 1e-6 * size / (double)r.n_want[0], 0);
+        rig_ref(&r);
+        rig_compare(&r, 1e-6 * size / (double)r.n_want[0], 0);
         rig_free(&r);
         rt_graph_destroy(g);
     }
@@ -320,7 +194,7 @@ START_TEST(nan_and_ties)
         {{-INFINITY, NAN, -INFINITY, NAN, 0, 0}, 4, NAN}, {{0, -0.0, 0, 0, 0, 0}, 0, 0}, {{1, INFINITY, INFINITY, 2, 2, 2}, 1, INFINITY},
     };
     enum { ROWS = sizeof rows / sizeof *rows };
-    rt_backend *be = open_backend();
+    rt_backend *be = rig_open();
     rt_graph *g = NULL;
     int o = 0;
     rt_ok(rt_graph_create(&g));
@@ -330,9 +204,9 @@ START_TEST(nan_and_ties)
         rt_ok(rt_graph_status(g));
         r.in[0] = malloc(ROWS * 6 * 8);
         for (int i = 0; i < ROWS * 6; i++) r.in[0][i] = rows[i / 6].x[i % 6];
-        run_device(be, &r, false);
-        run_ref(&r);
-        compare(&r, 0, 0);
+        rig_device(be, &r, 0);
+        rig_ref(&r);
+        rig_compare(&r, 0, 0);
         for (int i = 0; i < ROWS; i++) {
             if (!which) ck_assert_int_eq(((int32_t *)r.got[0])[i], rows[i].at);
             else ck_assert(isnan(rows[i].max) ? isnan(r.got[0][i]) : r.got[0][i] == (float)rows[i].max);
@@ -340,8 +214,8 @@ START_TEST(nan_and_ties)
         rig_free(&r);
     }
     rt_val wide = rt_input(g, "wide", RT_SHAPE(RT_F32, 3, 1000)), one = rt_input(g, "one", RT_SHAPE(RT_F32, 300, 1));
-    check_value(be, g, rt_argmax(g, wide), false, 0, 0, false); /* drawn with many ties at 1 and 0 */
-    check_value(be, g, rt_argmax(g, one), false, 0, 0, false);
+    rig_check(be, g, rt_argmax(g, wide), false, 0, 0, false); /* drawn with many ties at 1 and 0 */
+    rig_check(be, g, rt_argmax(g, one), false, 0, 0, false);
     rt_graph_destroy(g);
     be->vt->close(be);
 }
@@ -351,7 +225,7 @@ END_TEST
 
 START_TEST(optimiser_steps_match_the_reference)
 {
-    rt_backend *be = open_backend();
+    rt_backend *be = rig_open();
     for (int variant = 0; variant < 8; variant++) {
         int64_t n = variant & 4 ? 515 : 64;
         rt_graph *g = NULL;
@@ -360,9 +234,9 @@ START_TEST(optimiser_steps_match_the_reference)
         rt_val theta = rt_input(g, "theta", vec), m = rt_input(g, "m", vec), v = rt_input(g, "v", vec), grad = rt_input(g, "grad", vec);
         rt_val decay = rt_input(g, "decay", variant & 1 ? vec : RT_SCALAR_F32), lr = rt_input(g, "lr", RT_SCALAR_F32);
         rt_val hyper = rt_input(g, "hyper", RT_SHAPE(RT_F32, 3));
-        check_value(be, g, rt_sgd_step(g, theta, v, grad, lr, decay, 0.5, variant & 2, NULL), false, 2e-5, 1e-6, variant & 1);
+        rig_check(be, g, rt_sgd_step(g, theta, v, grad, lr, decay, 0.5, variant & 2, NULL), false, 2e-5, 1e-6, variant & 1);
         rt_adam_attr a = {.beta1 = 0.5, .beta2 = 0.75, .eps = 1e-3, .decoupled = variant & 2};
-        check_value(be, g, rt_adam_step(g, theta, m, v, grad, hyper, decay, a, NULL, NULL), true, 2e-5, 2e-6, variant & 1);
+        rig_check(be, g, rt_adam_step(g, theta, m, v, grad, hyper, decay, a, NULL, NULL), true, 2e-5, 2e-6, variant & 1);
         rt_graph_destroy(g);
     }
     be->vt->close(be);
@@ -373,7 +247,7 @@ END_TEST
 /* The step of the paper's first iteration by hand: theta 1, gradient 0.5, lr 0.1, so theta' = 1 - 0.1 * 1 (m/sqrt v = 1). */
 START_TEST(optimiser_steps_by_hand)
 {
-    rt_backend *be = open_backend();
+    rt_backend *be = rig_open();
     rt_cuda_backend *cb = (rt_cuda_backend *)be;
     float theta = 1, m = 0, v = 0, grad = 0.5f, hyper[3] = {0.1f, 0.5f, 0.25f}, decay = 0, lr = 0.1f, t1 = 0, m1 = 0, v1 = 0;
     rt_k_adam a = {&theta, &m, &v, &grad, hyper, &decay, &t1, &m1, &v1, 1, 0, 0.5f, 0.75f, 0.0f, 1};
@@ -425,8 +299,8 @@ static void train(const char *backend, float theta[WIDTH])
     const rt_bind in[] = {{vx, tx}, {vt, tt}, {vv, tv}, {vl, tlr}, {vd, td}}, out[] = {{t_new, tt}, {v_new, tv}, {l, tl}};
     rt_ok(rt_exec_prepare(be, g, in, 5, out, 3, &(rt_exec_opts){.poison = true}, &ex));
     rt_graph_destroy(g);
-    for (int i = 0; i < BATCH * WIDTH; i++) x[i] = (float)draw((uint32_t)i, 0, false);
-    for (int i = 0; i < WIDTH; i++) theta[i] = (float)draw((uint32_t)i, 1, false);
+    for (int i = 0; i < BATCH * WIDTH; i++) x[i] = (float)rig_draw((uint32_t)i, 0, false);
+    for (int i = 0; i < WIDTH; i++) theta[i] = (float)rig_draw((uint32_t)i, 1, false);
     rt_ok(rt_tensor_write(tx, x, sizeof x));
     rt_ok(rt_tensor_write(tt, theta, WIDTH * sizeof *theta));
     rt_ok(rt_tensor_write(tlr, &lr, sizeof lr));
@@ -464,7 +338,7 @@ START_TEST(an_op_without_a_kernel_is_refused_by_name)
     rt_graph *g = NULL;
     rt_tensor *ta = NULL, *ty = NULL;
     rt_exec *ex = NULL;
-    rt_backend *be = open_backend();
+    rt_backend *be = rig_open();
     rt_ok(rt_graph_create(&g));
     rt_val a = rt_input(g, "a", RT_SHAPE(RT_F32, 4, 4)), y = rt_matmul(g, a, a, false, false);
     rt_ok(rt_tensor_create(be, RT_SHAPE(RT_F32, 4, 4), &ta));
@@ -500,7 +374,7 @@ START_TEST(machines_without_a_usable_device)
         ck_assert_msg(strstr(rt_error_remedy(), cases[k].fix) != NULL, "\"%s\"", rt_error_remedy());
     }
     ck_assert_int_eq(rt_host_cuda_live(), 0);
-    rt_backend *be = open_backend();
+    rt_backend *be = rig_open();
     ck_assert_str_eq(be->describe, "cuda: device 0 host fibers, sm_90, 1 SM, 1.0 GiB; driver 13.0, runtime 13.0");
     be->vt->close(be);
     rt_host_cuda_machine(1, 9);
@@ -557,7 +431,7 @@ END_TEST
 
 START_TEST(out_of_device_memory_says_how_much)
 {
-    rt_backend *be = open_backend();
+    rt_backend *be = rig_open();
     void *p = NULL;
     rt_fails(be->vt->alloc(be, (size_t)3 << 30, &p), RT_ERR_NOMEM);
     ck_assert_ptr_null(p);

@@ -214,10 +214,36 @@ START_TEST(evaluation_scores_and_refuses)
 }
 END_TEST
 
+/* Two gradients a step: it learns, repeats, goes elsewhere than plain descent, and counts both passes. */
+START_TEST(gsam_learns_and_repeats)
+{
+    static outcome a, b, plain;
+    rt_recipe r = recipe(RT_AUGMENT_DSA);
+    r.epochs = 20;
+    rt_ok(train("cpu", 1, &net, &r, NULL, 0, &plain));
+    r.gsam_rho = 0.05;
+    r.gsam_alpha = 0.3;
+    rt_ok(train("cpu", 1, &net, &r, NULL, 0, &a));
+    rt_ok(train("cpu", 1, &net, &r, NULL, 0, &b));
+    ck_assert_int_eq(memcmp(a.theta, b.theta, sizeof a.theta), 0);
+    ck_assert_int_ne(memcmp(a.theta, plain.theta, sizeof a.theta), 0);
+    ck_assert_msg(a.accuracy > 0.8, "accuracy %.3f", a.accuracy);
+    ck_assert_msg(a.r.flops > 1.8 * plain.r.flops && a.r.flops < 2.5 * plain.r.flops, "%g against %g", a.r.flops, plain.r.flops);
+    rt_ok(train("ref", 1, &net, &r, NULL, 0, &b)); /* in float64 */
+    double d = 0, n = 0;
+    for (int i = 0; i < 4096; i++) {
+        d += pow((double)a.theta[i] - (double)b.theta[i], 2);
+        n += pow((double)b.theta[i], 2);
+    }
+    rt_assert_near(sqrt(d / n), 0, 1e-3, 0);
+}
+END_TEST
+
 static const rt_test tests[] = {{"learns and repeats", learns_and_repeats},
                                 {"threads and back ends agree", threads_and_backends_agree},
                                 {"every augmentation learns", every_augmentation_learns},
                                 {"resumes to the same bytes", resumes_to_the_same_bytes},
                                 {"divergence is an error", divergence_is_an_error},
-                                {"evaluation scores and refuses", evaluation_scores_and_refuses}};
+                                {"evaluation scores and refuses", evaluation_scores_and_refuses},
+                                {"gsam learns and repeats", gsam_learns_and_repeats}};
 RT_SUITE("teacher", tests)
