@@ -308,13 +308,16 @@ rt_status rt_traj_result(const rt_traj *t, const char *method, bool soft, rt_set
     rt_status st = RT_OK;
     const int32_t size = t->ctx->net.size;
     const size_t labels = (size_t)(t->n * t->classes) * sizeof(float);
-    rt_set s = {.n = t->n, .h = size, .w = size, .ipc = t->ctx->ipc, .norm = t->ctx->norm};
+    rt_set s = {.n = t->n, .h = size, .w = size, .ipc = t->ctx->ipc};
     snprintf(s.method, sizeof s.method, "%s", method);
     RT_ALLOC(s.px, (size_t)(t->n * t->px) * sizeof *s.px, "pixels of the set");
     RT_ALLOC(s.label, (size_t)t->n * sizeof *s.label, "labels of the set");
     RT_TRY(rt_classes_copy(&t->ctx->train->classes, &s.classes));
     memcpy(s.px, t->images, (size_t)(t->n * t->px) * sizeof *s.px);
     for (int64_t i = 0; i < t->n; i++) s.label[i] = (int32_t)(i / s.ipc);
+    s.step_size = t->step[0] > 0 ? t->step[0] : NAN; /* a set has none that could not train a student */
+    s.soft_logits = t->p.logits;
+    RT_TRY(rt_set_space_of(t->ctx, &s));
     if (soft || t->p.logits) {
         RT_ALLOC(s.soft, labels, "soft labels of the set");
         memcpy(s.soft, t->labels, labels);
