@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# kill.sh RETORT N [STAGE...]: kills a construction, an evaluation and a teacher's training with SIGKILL at N random moments each, resumes, and compares every
-# byte (except run.json: clocks and host) with an undisturbed run. Also: SIGTERM commits and exits 75.
+# kill.sh RETORT N [STAGE...]: kills constructions, an evaluation and the training of teachers and experts with SIGKILL at N random
+# moments each, resumes, and compares every byte (except run.json: clocks and host) with an undisturbed run. Also: SIGTERM commits
+# and exits 75. `unroll` is a construction by trajectory matching, which is killed inside its unrolls.
 set -u
 retort=$1 n=$2
 shift 2
-stages=${*:-build eval teach}
+stages=${*:-build eval teach experts unroll}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 RANDOM=20260612
@@ -24,39 +25,49 @@ metrics: {enabled: false}
 run: {dir: $work/base, checkpoint_seconds: 0.05}
 YAML
 
+sed -e 's/^methods:.*/methods: {names: [datm], set_seeds: 1}/' \
+    -e 's/^dm:.*/datm: {iterations: 12, steps: 5, batch: 10, first_max_start: 1, max_start: 2, grow: 6}/' \
+    -e 's/^teach:.*/experts: {count: 3, epochs: 4, batch: 64, gsam_rho: 0.01}/' "$work/k.yaml" > "$work/x.yaml"
+declare -A verb=([build]=build [eval]=eval [teach]=teach [experts]=teach [unroll]=build)
+declare -A yaml=([build]=k [eval]=k [teach]=k [experts]=x [unroll]=x)
+declare -A part=([build]=sets [eval]=evals [teach]=teacher [experts]=experts [unroll]=sets) # what a stage makes
+declare -A from=([eval]=sets [unroll]=experts)                                          # and what it stands on
+run_stage() { "$retort" ${verb[$1]} "$work/${yaml[$1]}.yaml" --set run.dir="$2" > "$work/log" 2>&1; }
+
 fail() { echo "FAIL: $*"; exit 1; }
 content() { (cd "$1" && find . -type f ! -name run.json -print0 | sort -z | xargs -0 sha256sum); }
 
 "$retort" index "$work/k.yaml" > "$work/log" 2>&1 || { cat "$work/log"; fail "index"; } # generates the images once
 cp -r "$work/base" "$work/fresh"
 
-# undisturbed reference, with the time each stage takes
-for stage in build eval teach; do
+# undisturbed reference, with the time each stage takes; x.yaml has a folder of its own, as both make sets
+for stage in build eval teach experts unroll; do
+    [ "${yaml[$stage]}" = x ] && base=$work/basex || base=$work/base
+    [ -d "$base" ] || cp -r "$work/fresh" "$base"
     begun=$(date +%s%N)
-    "$retort" $stage "$work/k.yaml" > "$work/log" 2>&1 || { cat "$work/log"; fail "$stage"; }
+    run_stage $stage "$base" || { cat "$work/log"; fail "$stage"; }
     declare "took_$stage=$((($(date +%s%N) - begun) / 1000000))"
+    content "$base/${part[$stage]}" > "$work/want.$stage"
+    declare "base_$stage=$base"
 done
-content "$work/base/sets" > "$work/want.build"
-content "$work/base/evals" > "$work/want.eval"
-content "$work/base/teacher" > "$work/want.teach"
-echo "undisturbed: build ${took_build} ms, eval ${took_eval} ms, teach ${took_teach} ms"
-declare -A part=([build]=sets [eval]=evals [teach]=teacher)
+echo "undisturbed: build ${took_build} ms, eval ${took_eval} ms, teach ${took_teach} ms, experts ${took_experts} ms, unroll ${took_unroll} ms"
 
 for stage in $stages; do
-    took=took_$stage
+    took=took_$stage base=base_$stage
     killed=0
     for ((i = 0; i < n; i++)); do
         run=$work/trial
         rm -rf "$run"
         cp -r "$work/fresh" "$run"
-        [ $stage = eval ] && cp -r "$work/base/sets" "$run/sets"
-        "$retort" $stage "$work/k.yaml" --set run.dir="$run" > "$work/log" 2>&1 &
+        [ -n "${from[$stage]:-}" ] && cp -r "${!base}/${from[$stage]}" "$run/${from[$stage]}"
+        exec_stage() { exec "$retort" ${verb[$stage]} "$work/${yaml[$stage]}.yaml" --set run.dir="$run" > "$work/log" 2>&1; }
+        exec_stage &
         pid=$!
         ms=$((RANDOM * (${!took} + 100) / 32768))
         sleep "$(printf '%d.%03d' $((ms / 1000)) $((ms % 1000)))"
         kill -9 $pid 2> /dev/null && killed=$((killed + 1))
         wait $pid 2> /dev/null
-        "$retort" $stage "$work/k.yaml" --set run.dir="$run" > "$work/log" 2>&1 || { cat "$work/log"; fail "$stage after a kill at $ms ms"; }
+        run_stage $stage "$run" || { cat "$work/log"; fail "$stage after a kill at $ms ms"; }
         content "$run/${part[$stage]}" | diff - "$work/want.$stage" > "$work/diff" || { head "$work/diff"; fail "$stage killed at $ms ms: other bytes"; }
         [ -z "$(find "$run" -name '*.tmp' -o -name '*.old' -o -name '*.ckpt' | head -1)" ] || fail "$stage left work files behind"
     done
