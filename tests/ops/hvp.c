@@ -198,6 +198,64 @@ START_TEST(products_are_symmetric_and_mixed)
 }
 END_TEST
 
+/* The products of one tangent sweep (rt_jvp of the three gradients along v; matching.md 3.2 and test 2 of section 8): H v in
+ * the parameters, K v in the pixels, M v in label logits, against central differences of the gradients. */
+START_TEST(one_sweep_gives_all_products)
+{
+    static const char *const names[3] = {"H v", "K v", "M v"};
+    const rt_model_desc d = {.arch = "convnet", .depth = 2, .width = 6, .norm = RT_MODEL_NORM_INSTANCE, .size = 8,
+                             .channels = 3, .classes = 5};
+    const double h = 1e-6;
+    problem p = open_problem(&d, 4);
+    rt_forward f;
+    rt_val first[3], sweep[3];
+    rt_val u = rt_input(p.g, "u", RT_SHAPE(RT_F32, 4, 5));
+    rt_ok(rt_model_forward(p.m, p.g, p.x, p.theta, p.buffers, 1, &f));
+    rt_val loss = rt_mean_all(p.g, rt_softmax_ce(p.g, f.logits, rt_exp(p.g, rt_log_softmax(p.g, u))));
+    rt_ok(rt_model_grad(p.m, p.g, loss, p.theta, &first[0]));
+    rt_ok(rt_grad(p.g, loss, (rt_val[]){p.x, u}, 2, first + 1));
+    rt_ok(rt_jvp(p.g, first, 3, &p.theta, &p.v, 1, sweep));
+    rt_ok(rt_graph_verify(p.g));
+    double *logits = normals(20, 5);
+    for (int k = 0; k < 3; k++) {
+        const int64_t n = rt_shape_count(rt_val_shape(p.g, sweep[k]));
+        double *got = malloc((size_t)n * sizeof *got), *side[2], error = 0, size = 0;
+        const rt_feed feed[] = {{p.x, p.x_data}, {p.theta, p.theta_data}, {p.v, p.v_data}, {u, logits}};
+        rt_ok(rt_eval_ref(p.g, feed, 4, &sweep[k], 1, (void *[]){got}));
+        for (int s = 0; s < 2; s++) {
+            side[s] = malloc((size_t)n * sizeof **side);
+            for (int64_t i = 0; i < p.n_params; i++) p.theta_data[i] += (s ? 2 * h : -h) * p.v_data[i];
+            rt_ok(rt_eval_ref(p.g, feed, 4, &first[k], 1, (void *[]){side[s]}));
+        }
+        for (int64_t i = 0; i < p.n_params; i++) p.theta_data[i] -= h * p.v_data[i];
+        for (int64_t i = 0; i < n; i++) {
+            const double want = (side[1][i] - side[0][i]) / (2 * h);
+            error += (got[i] - want) * (got[i] - want);
+            size += want * want;
+        }
+        printf("  %s by one sweep: relative error %.2g, length %.3g\n", names[k], sqrt(error / size), sqrt(size));
+        ck_assert_msg(size > 0 && sqrt(error / size) <= 1e-6, "%s differs by %.3g", names[k], sqrt(error / size));
+        int biases = 0;
+        if (k == 0) { /* a convolution's bias in front of instance norm has no effect */
+            for (int32_t i = 0; i < rt_model_param_count(p.m); i++) {
+                const rt_param *q = rt_model_param(p.m, i);
+                int at;
+                if (q->shape.rank != 1 || sscanf(q->name, "features.%d.bias", &at) != 1 || at % 4) continue;
+                biases++;
+                for (int64_t e = 0; e < q->count; e++)
+                    ck_assert_msg(fabs(got[q->offset + e]) <= 1e-12 * sqrt(size), "H v of %s is %.3g", q->name, got[q->offset + e]);
+            }
+            ck_assert_int_eq(biases, d.depth);
+        }
+        free(got);
+        free(side[0]);
+        free(side[1]);
+    }
+    free(logits);
+    close_problem(&p);
+}
+END_TEST
+
 /* The whole network with its 7x7 stem and max pool: 32 pixels leave a 1x1 last map. */
 START_TEST(resnet18)
 {
@@ -208,5 +266,6 @@ END_TEST
 static const rt_test tests[] = {{"ConvNet-3, instance norm", convnet3},
                                 {"ConvNet-3, batch norm", convnet3_batch_norm},
                                 {"symmetric and mixed products", products_are_symmetric_and_mixed},
+                                {"one sweep gives all products", one_sweep_gives_all_products},
                                 {"ResNet-18", resnet18}};
 RT_SUITE("ops.hvp", tests)
