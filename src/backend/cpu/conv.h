@@ -40,7 +40,7 @@ rt_status rt_conv_nets(rt_cpu *be, rt_conv_make make, const rt_conv_dims *d, int
 /* RT_ERR_UNSUPPORTED when oneDNN has no such implementation. */
 rt_status rt_conv_onednn(rt_cpu *be, const rt_conv_dims *d, rt_conv_layout layout, rt_conv_plan *out);
 
-/* 3x3, stride 1, padding 1, three channels, K a multiple of 32: forward and weight gradient by own AVX-512 code; anything
+/* 3x3, stride 1, padding 1, three channels, K a multiple of 32: forward and both gradients by own AVX-512 code; anything
  * else is RT_ERR_UNSUPPORTED. */
 rt_status rt_conv_rgb(rt_cpu *be, const rt_conv_dims *d, rt_conv_plan *out);
 

@@ -6,6 +6,9 @@
  * 8 pixels x 32 output channels in registers. Pixels are read from a zero-padded copy of the image, which stays in the
  * first-level cache.
  *
+ * The image gradient, which every matching method asks for, is a product of 8 pixels x K by K x 27 in registers, whose rows
+ * are then added into a padded image; a pixel's 27 numbers are three runs of nine there.
+ *
  * The weight gradient is summed over fixed groups of images whose results are added in order: the thread count does not
  * change the result. Only where AVX-512 is found at run time, and only for output channels in multiples of 32. */
 #include <omp.h>
@@ -23,6 +26,7 @@ enum { TAPS = 27, LANES = 16, MAX_GROUPS = 64 };
 typedef struct rgb {
     int threads;
     int64_t pad_w, pad_floats;     /* row length and size of a padded image, in floats */
+    int64_t row_floats;            /* image gradient: 32 numbers for each pixel of a row */
     int64_t per_group, groups;     /* images of a group */
     size_t pads, partials;         /* offsets in scratch */
 } rgb;
@@ -155,11 +159,79 @@ static rt_status run_gradient(const rt_conv_plan *p, const rt_kernel_io *io)
     return RT_OK;
 }
 
+/* --- image gradient ------------------------------------------------------------------------------------------------------ */
+/* v[PIXELS][32] = gy[PIXELS][K] * w[K][32]. */
+#define RGB_BACKWARD(name, PIXELS)                                                                                     \
+    RT_AVX512 static void name(const float *gy, int64_t K, const float *w, float *v)                                   \
+    {                                                                                                                  \
+        __m512 a[PIXELS], b[PIXELS];                                                                                   \
+        _Pragma("GCC unroll 8") for (int p = 0; p < PIXELS; p++) a[p] = b[p] = _mm512_setzero_ps();                    \
+        for (int64_t k = 0; k < K; k++) {                                                                              \
+            const __m512 wa = _mm512_loadu_ps(w + k * 2 * LANES), wb = _mm512_loadu_ps(w + k * 2 * LANES + LANES);     \
+            _Pragma("GCC unroll 8") for (int p = 0; p < PIXELS; p++)                                                   \
+            {                                                                                                          \
+                const __m512 g = _mm512_set1_ps(gy[p * K + k]);                                                        \
+                a[p] = _mm512_fmadd_ps(g, wa, a[p]);                                                                   \
+                b[p] = _mm512_fmadd_ps(g, wb, b[p]);                                                                   \
+            }                                                                                                          \
+        }                                                                                                              \
+        _Pragma("GCC unroll 8") for (int p = 0; p < PIXELS; p++)                                                       \
+        {                                                                                                              \
+            _mm512_storeu_ps(v + p * 2 * LANES, a[p]);                                                                 \
+            _mm512_storeu_ps(v + p * 2 * LANES + LANES, b[p]);                                                         \
+        }                                                                                                              \
+    }
+RGB_BACKWARD(backward_8, 8)
+RGB_BACKWARD(backward_1, 1)
+
+/* Adds the rows of v [w][32] into three rows of the padded image. Runs of pixels three apart do not overlap, so none waits
+ * for the store before it. */
+RT_AVX512 static void add_row(const float *v, int64_t w, int64_t pad_w, float *pad)
+{
+    const __mmask16 nine = 0x1ff;
+    for (int64_t first = 0; first < 3; first++)
+        for (int64_t j = first; j < w; j += 3)
+            for (int r = 0; r < 3; r++) {
+                float *to = pad + r * pad_w + 3 * j;
+                const __m512 add = _mm512_maskz_loadu_ps(nine, v + j * 2 * LANES + 9 * r);
+                _mm512_mask_storeu_ps(to, nine, _mm512_add_ps(_mm512_maskz_loadu_ps(nine, to), add));
+            }
+}
+
+static rt_status run_backward(const rt_conv_plan *p, const rt_kernel_io *io)
+{
+    const rgb *s = p->state;
+    const rt_conv_dims *d = &p->d;
+    const float *gy = io->in[0], *w = io->in[1];
+    float *gx = io->out[0], *wide = (float *)((char *)io->scratch + s->partials);
+    memset(wide, 0, (size_t)(d->k * 2 * LANES) * sizeof *wide);
+    for (int64_t k = 0; k < d->k; k++)
+        for (int c = 0; c < 3; c++)
+            for (int rs = 0; rs < 9; rs++) wide[k * 2 * LANES + rs * 3 + c] = w[(k * 3 + c) * 9 + rs];
+#pragma omp parallel for schedule(static) num_threads(s->threads)
+    for (int64_t n = 0; n < d->n; n++) {
+        float *pad = (float *)((char *)io->scratch + s->pads) + omp_get_thread_num() * (s->pad_floats + s->row_floats);
+        float *row = pad + s->pad_floats;
+        memset(pad, 0, (size_t)s->pad_floats * sizeof *pad);
+        for (int64_t i = 0; i < d->h; i++) {
+            const float *from = gy + (n * d->h + i) * d->w * d->k;
+            for (int64_t j = 0, step; j < d->w; j += step) {
+                step = d->w - j >= 8 ? 8 : 1;
+                (step == 8 ? backward_8 : backward_1)(from + j * d->k, d->k, wide, row + j * 2 * LANES);
+            }
+            add_row(row, d->w, s->pad_w, pad + i * s->pad_w);
+        }
+        for (int64_t i = 0; i < d->h; i++)
+            memcpy(gx + (n * d->h + i) * d->w * 3, pad + (i + 1) * s->pad_w + 3, (size_t)d->w * 3 * sizeof *gx);
+    }
+    return RT_OK;
+}
+
 rt_status rt_conv_rgb(rt_cpu *be, const rt_conv_dims *d, rt_conv_plan *out)
 {
     rt_status st = RT_OK;
     rgb *s = NULL;
-    const bool fits = d->op != RT_OP_CONV2D_DX && d->groups == 1 && d->c == 3 && d->k % (2 * LANES) == 0 && d->r == 3 &&
+    const bool fits = d->groups == 1 && d->c == 3 && d->k % (2 * LANES) == 0 && d->r == 3 &&
                       d->s == 3 && d->stride[0] == 1 && d->stride[1] == 1 && d->pad[0] == 1 && d->pad[1] == 1;
     if (!fits) return RT_RAISE(RT_ERR_UNSUPPORTED, "only 3x3 from three channels");
     if (!__builtin_cpu_supports("avx512f")) return RT_RAISE(RT_ERR_UNSUPPORTED, "needs AVX-512");
@@ -170,12 +242,14 @@ rt_status rt_conv_rgb(rt_cpu *be, const rt_conv_dims *d, rt_conv_plan *out)
     s->per_group = (d->n + MAX_GROUPS - 1) / MAX_GROUPS;
     s->groups = (d->n + s->per_group - 1) / s->per_group;
     s->pads = 0;
-    s->partials = (size_t)(s->threads * s->pad_floats) * sizeof(float);
+    s->row_floats = d->op == RT_OP_CONV2D_DX ? d->w * 2 * LANES : 0;
+    s->partials = (size_t)(s->threads * (s->pad_floats + s->row_floats)) * sizeof(float);
+    const int64_t held = d->op == RT_OP_CONV2D_DX ? d->k * 2 * LANES : d->op == RT_OP_CONV2D ? d->k * (TAPS + 1)
+                                                                                             : s->groups * d->k * (TAPS + 1);
     out->d = *d;
-    out->scratch_bytes =
-        s->partials + (size_t)(d->op == RT_OP_CONV2D ? 1 : s->groups) * (size_t)(d->k * (TAPS + 1)) * sizeof(float);
+    out->scratch_bytes = s->partials + (size_t)held * sizeof(float);
     out->impl = "rgb:avx512";
-    out->run = d->op == RT_OP_CONV2D ? run_forward : run_gradient;
+    out->run = d->op == RT_OP_CONV2D ? run_forward : d->op == RT_OP_CONV2D_DX ? run_backward : run_gradient;
     out->release = rt_free;
     out->state = s;
 out:
