@@ -23,7 +23,7 @@ static double column_real(sqlite3_stmt *s, int i)
 }
 
 /* Makes room for one more element of a growing array whose capacity is the next power of two. */
-static void *room(void *list, int n, size_t size, rt_status *st)
+void *d_room(void *list, int n, size_t size, rt_status *st)
 {
     if (n & (n - 1)) return list; /* not a power of two: there is room */
     size_t grown = n ? (size_t)n * 2 : 1;
@@ -41,6 +41,14 @@ const d_set *d_find_set(const d_data *d, const char *id)
     for (int i = 0; i < d->n_set; i++)
         if (!strcmp(d->set[i].id, id)) return &d->set[i];
     return NULL;
+}
+
+int64_t d_next_ipc(const d_data *d, int64_t after)
+{
+    int64_t ipc = 0;
+    for (int i = 0; i < d->n_set; i++)
+        if (d->set[i].ipc > after && (!ipc || d->set[i].ipc < ipc)) ipc = d->set[i].ipc;
+    return ipc;
 }
 
 static rt_status read_run(d_data *d, sqlite3_stmt *s)
@@ -74,30 +82,40 @@ out:
     return st;
 }
 
+/* Finished sets and snapshots of unfinished ones are kept apart: tables and means are about the former. */
 static rt_status read_set(d_data *d, sqlite3_stmt *s)
 {
     rt_status st = RT_OK;
-    d->set = room(d->set, d->n_set, sizeof *d->set, &st);
+    int64_t iteration = sqlite3_column_int64(s, 12);
+    d_set **list = iteration ? &d->snapshot : &d->set;
+    int *n = iteration ? &d->n_snapshot : &d->n_set;
+    *list = d_room(*list, *n, sizeof **list, &st);
     if (st != RT_OK) return st;
-    d->set[d->n_set++] = (d_set){.id = column_text(s, 0, &st),
-                                 .method = column_text(s, 1, &st),
-                                 .title = column_text(s, 2, &st),
-                                 .family = column_text(s, 3, &st),
-                                 .ipc = sqlite3_column_int64(s, 4),
-                                 .seed = sqlite3_column_int64(s, 5),
-                                 .n = sqlite3_column_int64(s, 6),
-                                 .image_bytes = column_real(s, 7),
-                                 .label_bytes = column_real(s, 8),
-                                 .path = column_text(s, 9, &st),
-                                 .synthetic = sqlite3_column_int(s, 10) != 0,
-                                 .uses_teacher = sqlite3_column_int(s, 11) != 0};
+    (*list)[(*n)++] = (d_set){.id = column_text(s, 0, &st),
+                              .method = column_text(s, 1, &st),
+                              .title = column_text(s, 2, &st),
+                              .family = column_text(s, 3, &st),
+                              .ipc = sqlite3_column_int64(s, 4),
+                              .seed = sqlite3_column_int64(s, 5),
+                              .n = sqlite3_column_int64(s, 6),
+                              .image_bytes = column_real(s, 7),
+                              .label_bytes = column_real(s, 8),
+                              .path = column_text(s, 9, &st),
+                              .synthetic = sqlite3_column_int(s, 10) != 0,
+                              .uses_teacher = sqlite3_column_int(s, 11) != 0,
+                              .iteration = iteration,
+                              .space = column_text(s, 13, &st),
+                              .soft_labels = column_text(s, 14, &st),
+                              .factor = sqlite3_column_int64(s, 15),
+                              .step_size = column_real(s, 16),
+                              .notes = column_text(s, 17, &st)};
     return st;
 }
 
 static rt_status read_eval(d_data *d, sqlite3_stmt *s)
 {
     rt_status st = RT_OK;
-    d->eval = room(d->eval, d->n_eval, sizeof *d->eval, &st);
+    d->eval = d_room(d->eval, d->n_eval, sizeof *d->eval, &st);
     if (st != RT_OK) return st;
     d_eval *e = &d->eval[d->n_eval++];
     *e = (d_eval){.set = column_text(s, 0, &st),
@@ -105,6 +123,7 @@ static rt_status read_eval(d_data *d, sqlite3_stmt *s)
                   .student = column_text(s, 2, &st),
                   .network = sqlite3_column_int64(s, 3),
                   .accuracy = column_real(s, 4),
+                  .best = column_real(s, 13),
                   .images_seen = column_real(s, 9),
                   .flops = column_real(s, 10),
                   .wall_s = column_real(s, 11)};
@@ -126,7 +145,7 @@ out:
 static rt_status read_metric(d_data *d, sqlite3_stmt *s)
 {
     rt_status st = RT_OK;
-    d->metric = room(d->metric, d->n_metric, sizeof *d->metric, &st);
+    d->metric = d_room(d->metric, d->n_metric, sizeof *d->metric, &st);
     if (st != RT_OK) return st;
     d->metric[d->n_metric++] = (d_metric){.set = column_text(s, 0, &st),
                                           .name = column_text(s, 1, &st),
@@ -141,7 +160,7 @@ static rt_status read_metric(d_data *d, sqlite3_stmt *s)
 static rt_status read_cost(d_data *d, sqlite3_stmt *s)
 {
     rt_status st = RT_OK;
-    d->cost = room(d->cost, d->n_cost, sizeof *d->cost, &st);
+    d->cost = d_room(d->cost, d->n_cost, sizeof *d->cost, &st);
     if (st != RT_OK) return st;
     d->cost[d->n_cost++] = (d_cost){.stage = column_text(s, 0, &st),
                                     .item = column_text(s, 1, &st),
@@ -160,177 +179,6 @@ static rt_status read_cost(d_data *d, sqlite3_stmt *s)
                                              .segments = sqlite3_column_int(s, 14)}};
     d_cost *c = &d->cost[d->n_cost - 1];
     if (st == RT_OK && !strcmp(c->stage, "build")) c->owner = d_find_set(d, c->item);
-    return st;
-}
-
-/* --- summary -------------------------------------------------------------------------------------------------------
- */
-double d_metric_mean(const d_data *d, const char *method, int64_t ipc, const char *name, int64_t k, int64_t cls,
-                     double *expected)
-{
-    double sum = 0, sum_expected = 0;
-    int n = 0;
-    for (int i = 0; i < d->n_metric; i++) {
-        const d_metric *m = &d->metric[i];
-        if (m->k != k || m->class_index != cls || strcmp(m->name, name)) continue;
-        const d_set *s = m->owner;
-        if (!s || s->ipc != ipc || strcmp(s->method, method)) continue;
-        sum += m->value;
-        sum_expected += m->expected;
-        n++;
-    }
-    if (expected) *expected = n ? sum_expected / n : NAN;
-    return n ? sum / n : NAN;
-}
-
-static void fill_accuracy(const d_data *d, d_summary *row)
-{
-    double sum = 0, sum2 = 0;
-    for (int pass = 0; pass < 2; pass++)
-        for (int i = 0; i < d->n_eval; i++) {
-            const d_eval *e = &d->eval[i];
-            if (strcmp(e->protocol, row->protocol) || strcmp(e->student, row->student)) continue;
-            const d_set *s = e->owner;
-            if (row->full ? strcmp(e->set, RT_FULL_SET) != 0
-                          : !s || s->ipc != row->ipc || strcmp(s->method, row->method))
-                continue;
-            if (!pass)
-                sum += e->accuracy, row->n++;
-            else
-                sum2 += (e->accuracy - sum / row->n) * (e->accuracy - sum / row->n);
-        }
-    row->mean = row->n ? sum / row->n : NAN;
-    row->sd = row->n > 1 ? sqrt(sum2 / (row->n - 1)) : NAN;
-}
-
-static void fill_costs(const d_data *d, d_summary *row)
-{
-    double wall = 0, flops = 0, images = 0, peak = 0;
-    int n = 0;
-    for (int i = 0; i < d->n_cost; i++) {
-        const d_cost *c = &d->cost[i];
-        if (!strcmp(c->stage, "teach") && row->uses_teacher) row->teacher_s += c->cost.wall_s;
-        if (strcmp(c->stage, "build")) continue;
-        const d_set *s = c->owner;
-        if (!s || s->ipc != row->ipc || strcmp(s->method, row->method)) continue;
-        wall += c->cost.wall_s;
-        flops += c->cost.flops;
-        images += c->cost.images_seen;
-        double p = c->cost.peak_device_bytes > 0 ? c->cost.peak_device_bytes : c->cost.peak_host_bytes;
-        if (p > peak) peak = p;
-        n++;
-    }
-    row->build_s = n ? wall / n : NAN;
-    row->build_flops = n ? flops / n : NAN;
-    row->build_images = n ? images / n : NAN;
-    row->build_peak = n ? peak : NAN;
-}
-
-static void fill_bytes(const d_data *d, d_summary *row)
-{
-    for (int i = 0; i < d->n_set; i++) {
-        const d_set *s = &d->set[i];
-        if (s->ipc != row->ipc || strcmp(s->method, row->method)) continue;
-        row->n_sets++;
-        row->image_bytes += s->image_bytes;
-        row->label_bytes += s->label_bytes;
-        row->n_images = s->n;
-    }
-    row->image_bytes /= row->n_sets;
-    row->label_bytes /= row->n_sets;
-}
-
-static int rank_of(const d_summary *r)
-{
-    return r->full ? 3 : r->synthetic ? 2 : strcmp(r->method, "random") ? 1 : 0;
-}
-
-static int by_cell(const void *pa, const void *pb)
-{
-    const d_summary *a = pa, *b = pb;
-    int c = strcmp(a->protocol, b->protocol);
-    if (!c) c = strcmp(a->student, b->student);
-    if (!c) c = a->full - b->full;
-    if (!c) c = (a->ipc > b->ipc) - (a->ipc < b->ipc);
-    if (!c) c = rank_of(a) - rank_of(b);
-    if (!c) c = strcmp(a->method, b->method);
-    return c;
-}
-
-static bool has_row(const d_data *d, const d_summary *r)
-{
-    for (int i = 0; i < d->n_row; i++)
-        if (!by_cell(&d->row[i], r)) return true;
-    return false;
-}
-
-static rt_status add_row(d_data *d, d_summary r)
-{
-    rt_status st = RT_OK;
-    if (has_row(d, &r)) return RT_OK;
-    d->row = room(d->row, d->n_row, sizeof *d->row, &st);
-    if (st == RT_OK) d->row[d->n_row++] = r;
-    return st;
-}
-
-static d_summary cell_of(const d_set *s)
-{
-    return (d_summary){.method = s->method,
-                       .title = s->title,
-                       .family = s->family,
-                       .protocol = "",
-                       .student = "",
-                       .ipc = s->ipc,
-                       .synthetic = s->synthetic,
-                       .uses_teacher = s->uses_teacher};
-}
-
-static rt_status summarise(d_data *d)
-{
-    rt_status st = RT_OK;
-    for (int i = 0; i < d->n_eval; i++) {
-        const d_eval *e = &d->eval[i];
-        const d_set *s = e->owner;
-        bool full = !strcmp(e->set, RT_FULL_SET);
-        if (!s && !full) continue; /* students of a set that this run does not hold */
-        d_summary r =
-            full ? (d_summary){.method = RT_FULL_SET, .title = "all training images", .family = "", .full = true}
-                 : cell_of(s);
-        r.protocol = e->protocol;
-        r.student = e->student;
-        RT_TRY(add_row(d, r));
-    }
-    for (int i = 0; i < d->n_set; i++) {
-        bool evaluated = false;
-        for (int k = 0; k < d->n_row; k++)
-            evaluated = evaluated || (d->row[k].ipc == d->set[i].ipc && !strcmp(d->row[k].method, d->set[i].method));
-        if (!evaluated) RT_TRY(add_row(d, cell_of(&d->set[i])));
-    }
-    if (d->n_row) qsort(d->row, (size_t)d->n_row, sizeof *d->row, by_cell);
-    for (int i = 0; i < d->n_row; i++) {
-        d_summary *r = &d->row[i];
-        fill_accuracy(d, r);
-        if (r->full) {
-            r->n_images = d->n_train;
-            r->image_bytes = r->label_bytes = r->build_s = r->build_flops = r->build_images = r->build_peak = NAN;
-        } else {
-            fill_bytes(d, r);
-            fill_costs(d, r);
-        }
-    }
-    for (int i = 0; i < d->n_row; i++) {
-        d_summary *r = &d->row[i];
-        r->gap = r->gap_se = NAN;
-        for (int k = 0; k < d->n_row && !r->full; k++) {
-            const d_summary *o = &d->row[k];
-            if (k == i || o->full || strcmp(o->method, "random") || o->ipc != r->ipc ||
-                strcmp(o->protocol, r->protocol) || strcmp(o->student, r->student))
-                continue;
-            r->gap = r->mean - o->mean;
-            r->gap_se = sqrt(r->sd * r->sd / r->n + o->sd * o->sd / o->n);
-        }
-    }
-out:
     return st;
 }
 
@@ -364,7 +212,7 @@ rt_status d_load(rt_results *r, d_data *out)
             goto out;
         }
     }
-    RT_TRY(summarise(&d));
+    RT_TRY(d_summarise(&d));
     *out = d;
     memset(&d, 0, sizeof d);
 out:
@@ -373,16 +221,21 @@ out:
     return st;
 }
 
+static void set_fini(d_set *s)
+{
+    char *strings[] = {s->id, s->method, s->title, s->family, s->path, s->space, s->soft_labels, s->notes};
+    for (size_t i = 0; i < sizeof strings / sizeof *strings; i++) rt_free(strings[i]);
+}
+
 void d_fini(d_data *d)
 {
     if (!d) return;
     char *strings[] = {d->name, d->config, d->command, d->device, d->version, d->dataset};
     for (size_t i = 0; i < sizeof strings / sizeof *strings; i++) rt_free(strings[i]);
     for (int i = 0; i < d->n_classes; i++) rt_free(d->classes[i]);
-    for (int i = 0; i < d->n_set; i++) {
-        rt_free(d->set[i].id), rt_free(d->set[i].method), rt_free(d->set[i].title);
-        rt_free(d->set[i].family), rt_free(d->set[i].path);
-    }
+    for (int i = 0; i < d->n_set; i++) set_fini(&d->set[i]);
+    for (int i = 0; i < d->n_snapshot; i++) set_fini(&d->snapshot[i]);
+    rt_free(d->snapshot);
     for (int i = 0; i < d->n_eval; i++) {
         rt_free(d->eval[i].set), rt_free(d->eval[i].protocol), rt_free(d->eval[i].student);
         rt_free(d->eval[i].per_class);

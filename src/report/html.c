@@ -30,7 +30,7 @@ static rt_status put_plot(page *p, rt_status made, char *svg, const char *name, 
         return RT_OK;
     }
     if (made != RT_OK) return made;
-    snprintf(path, sizeof path, "%.4000s/%s.svg", p->dir, name);
+    snprintf(path, sizeof path, "%.4000s/%.80s.svg", p->dir, name);
     RT_TRY(rt_fs_write_atomic(path, svg, strlen(svg)));
     const char *start = strstr(svg, "<svg"); /* without the XML declaration */
     t_put(&p->t, "<figure class=\"plot\">%s<figcaption>", start ? start : "");
@@ -41,27 +41,11 @@ out:
     return st;
 }
 
-/* The pairs of protocol and student, in row order. Returns false past the end. */
-static bool pair_at(const d_data *d, int index, const char **protocol, const char **student)
-{
-    int seen = 0;
-    for (int i = 0; i < d->n_row; i++) {
-        const d_summary *r = &d->row[i], *last = i ? &d->row[i - 1] : NULL;
-        if (!r->protocol[0] || (last && !strcmp(last->protocol, r->protocol) && !strcmp(last->student, r->student)))
-            continue;
-        if (seen++ != index) continue;
-        *protocol = r->protocol;
-        *student = r->student;
-        return true;
-    }
-    return false;
-}
-
 static rt_status put_accuracy_plots(page *p, const d_data *d)
 {
     rt_status st = RT_OK;
     const char *protocol, *student;
-    for (int i = 0; pair_at(d, i, &protocol, &student); i++) {
+    for (int i = 0; plot_pair_at(d, i, &protocol, &student); i++) {
         char *svg = NULL, name[64], caption[256];
         snprintf(name, sizeof name, i ? "accuracy-cost-%d" : "accuracy-cost", i + 1);
         snprintf(
@@ -79,7 +63,40 @@ static rt_status put_accuracy_plots(page *p, const d_data *d)
         st = plot_accuracy_ipc(d, protocol, student, &svg);
         RT_TRY(put_plot(p, st, svg, name, caption));
     }
-    if (pair_at(d, 0, &protocol, &student)) t_put(&p->t, "</div>\n");
+    if (plot_pair_at(d, 0, &protocol, &student)) t_put(&p->t, "</div>\n");
+out:
+    return st;
+}
+
+/* How sets come to be: accuracy of the snapshots and the loss that was minimised. */
+static rt_status put_curves(page *p, const d_data *d, const char *run_dir)
+{
+    rt_status st = RT_OK;
+    const char *protocol, *student;
+    char *svg = NULL, name[96], caption[256];
+    t_put(&p->t, "<div class=\"plots\">\n");
+    for (int i = 0; plot_pair_at(d, i, &protocol, &student); i++) {
+        st = plot_curves(d, protocol, student, &svg);
+        snprintf(name, sizeof name, i ? "curves-%d" : "curves", i + 1);
+        snprintf(caption, sizeof caption,
+                 "Accuracy of the sets along their construction, %.40s, %.40s. Bars: ± sd over the networks; the last point "
+                 "of a line is the finished set.",
+                 protocol, student);
+        RT_TRY(put_plot(p, st, svg, name, caption));
+        svg = NULL;
+    }
+    for (int i = 0; i < d->n_set; i++) {
+        bool fresh = d->set[i].synthetic;
+        for (int k = 0; k < i && fresh; k++) fresh = strcmp(d->set[k].method, d->set[i].method) != 0;
+        if (!fresh) continue;
+        st = plot_trace(d, d->set[i].method, run_dir, &svg);
+        snprintf(name, sizeof name, "trace-%d", i); /* methods' names are not fit for file names */
+        snprintf(caption, sizeof caption, "What %.60s minimised, construction 0 of each size. Crosses on the axis: iterations that made no update.",
+                 d->set[i].method);
+        RT_TRY(put_plot(p, st, svg, name, caption));
+        svg = NULL;
+    }
+    t_put(&p->t, "</div>\n");
 out:
     return st;
 }
@@ -127,6 +144,8 @@ static rt_status put_page(page *p, const d_data *d, const char *run_dir)
     part_headline(t, d);
     RT_TRY(put_accuracy_plots(p, d));
     part_grids(t, d, run_dir);
+    part_notes(t, d);
+    RT_TRY(put_curves(p, d, run_dir));
     if (d->n_metric) {
         t_put(t, "<h2>What the sets cover</h2>\n");
         part_metrics(t, d);

@@ -36,12 +36,15 @@ typedef struct d_set {
     int64_t ipc, seed, n;
     double image_bytes, label_bytes;
     bool synthetic, uses_teacher;
+    int64_t iteration, factor;
+    char *space, *soft_labels, *notes; /* "" when not known */
+    double step_size;
 } d_set;
 typedef struct d_eval {
     char *set, *protocol, *student;
     const d_set *owner; /* NULL for all training images, and for sets that this run does not hold */
     int64_t network;
-    double accuracy, images_seen, flops, wall_s;
+    double accuracy, best, images_seen, flops, wall_s; /* best: NaN without checks */
     double *per_class;
     int32_t n_classes;
 } d_eval;
@@ -64,6 +67,7 @@ typedef struct d_summary {
     bool full, synthetic, uses_teacher;
     int n, n_sets;      /* networks, sets */
     double mean, sd;    /* of accuracy, fractions; sd NaN below two networks */
+    double best;        /* mean of the best over checks; NaN unless every network was checked */
     double gap, gap_se; /* to random at the same IPC, protocol and student; NaN when there is none */
     double image_bytes, label_bytes;
     double build_s, build_flops, build_images, build_peak; /* mean per construction; NaN when not recorded */
@@ -74,15 +78,18 @@ typedef struct d_data {
     char **classes;
     int32_t n_classes, size;
     int64_t n_train, n_test;
-    d_set *set;
+    d_set *set, *snapshot;
     d_eval *eval;
     d_metric *metric;
     d_cost *cost;
     d_summary *row;
-    int n_set, n_eval, n_metric, n_cost, n_row;
+    int n_set, n_snapshot, n_eval, n_metric, n_cost, n_row;
 } d_data;
 rt_status d_load(rt_results *r, d_data *out);
 void d_fini(d_data *d);
+void *d_room(void *list, int n, size_t size, rt_status *st); /* makes room for element n; zeroed; on failure *st is set */
+int64_t d_next_ipc(const d_data *d, int64_t after); /* the next size of the sets, 0 past the last */
+rt_status d_summarise(d_data *d);                   /* summary.c: fills row */
 const d_set *d_find_set(const d_data *d, const char *id); /* NULL when absent */
 /* Mean over the sets of (method, ipc) of a metric; NaN when absent. expected may be NULL. */
 double d_metric_mean(const d_data *d, const char *method, int64_t ipc, const char *name, int64_t k, int64_t cls,
@@ -117,14 +124,22 @@ rt_status plot_accuracy_cost(const d_data *d, const char *protocol, const char *
 rt_status plot_accuracy_ipc(const d_data *d, const char *protocol, const char *student, char **svg);
 rt_status plot_coverage(const d_data *d, int64_t ipc, int64_t k, char **svg);
 rt_status plot_costs(const d_data *d, char **svg);
+/* curves.c: accuracy over iterations from snapshots; loss over iterations from the traces of a method's sets. */
+rt_status plot_curves(const d_data *d, const char *protocol, const char *student, char **svg);
+rt_status plot_trace(const d_data *d, const char *method, const char *run_dir, char **svg);
+bool plot_pair_at(const d_data *d, int index, const char **protocol, const char **student); /* false past the end */
+void plot_name(text *t, const char *s); /* reduced to what may stand inside quotes of a script */
 /* The colour of a method, the same everywhere: "#rrggbb". */
 const char *plot_colour(const d_data *d, const char *method);
 
-/* --- html_parts.c: the sections of the page ------------------------------------------------------------------------
+/* --- html_*.c: the sections of the page ------------------------------------------------------------------------
  */
+bool part_same_pair(const d_summary *a, const d_summary *b);
+void part_swatch(text *t, const d_data *d, const char *method);
 void part_summary(text *t, const d_data *d);
 void part_headline(text *t, const d_data *d);
 void part_grids(text *t, const d_data *d, const char *run_dir);
+void part_notes(text *t, const d_data *d);
 void part_metrics(text *t, const d_data *d);
 void part_per_class(text *t, const d_data *d);
 void part_costs(text *t, const d_data *d);

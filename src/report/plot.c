@@ -129,7 +129,7 @@ out:
 
 /* --- scripts -------------------------------------------------------------------------------------------------------
  */
-static void put_name(text *t, const char *s) /* inside single quotes */
+void plot_name(text *t, const char *s)
 {
     for (int n = 0; *s && n < 60; s++, n++) {
         bool fine = strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ._-+()/", *s) != NULL;
@@ -202,7 +202,7 @@ rt_status plot_accuracy_cost(const d_data *d, const char *protocol, const char *
         t_put(&t, ", $d%d using 1:2:($5-$1):(0) with vectors nohead lw 0.7 lc rgb '%s' notitle", m, colour);
         t_put(&t, ", $d%d using ($5>1.001*$1?$5:NaN):2 with points pt 6 ps 0.8 lw 1.2 lc rgb '%s' notitle", m, colour);
         t_put(&t, ", $d%d using 1:2:3 with yerrorbars pt 7 ps 0.8 lw 1.4 lc rgb '%s' title '", m, colour);
-        put_name(&t, method[m]);
+        plot_name(&t, method[m]);
         t_put(&t,
               "', $d%d using 1:2:(sprintf('%%d', $4)) with labels right offset -0.8,0.6 font ',11' textcolor rgb '%s' "
               "notitle",
@@ -274,7 +274,7 @@ rt_status plot_accuracy_ipc(const d_data *d, const char *protocol, const char *s
         t_put(&t, "unset key\nset xrange [0.4:%g]\nset xtics (", n + 0.6);
         for (int m = 0; m < n; m++) {
             t_put(&t, "%s'", m ? ", " : "");
-            put_name(&t, method[m]);
+            plot_name(&t, method[m]);
             t_put(&t, "' %d", m + 1);
         }
         t_put(&t, ")\nplot ");
@@ -288,7 +288,7 @@ rt_status plot_accuracy_ipc(const d_data *d, const char *protocol, const char *s
                   "lw 1.4 "
                   "lc rgb '%s' title '",
                   m, colour, m, colour);
-            put_name(&t, method[m]);
+            plot_name(&t, method[m]);
             t_put(&t, "'");
         } else {
             t_put(&t, "$e%d using ($2<0?1/0:$1):2 with points pt 7 ps 0.55 lc rgb '%s' notitle, ", m, colour);
@@ -353,7 +353,7 @@ rt_status plot_coverage(const d_data *d, int64_t ipc, int64_t k, char **svg)
         t_put(&t, "set xtics rotate by 35 right (");
         for (int c = 0; c < d->n_classes; c++) {
             t_put(&t, "%s'", c ? ", " : "");
-            put_name(&t, d->classes[c]);
+            plot_name(&t, d->classes[c]);
             t_put(&t, "' %d", c + 1);
         }
         t_put(&t, ")\n");
@@ -365,7 +365,7 @@ rt_status plot_coverage(const d_data *d, int64_t ipc, int64_t k, char **svg)
         const char *colour = plot_colour(d, method[m]);
         t_put(&t, "%s$d%d using 1:2 with %s lc rgb '%s' title '", m ? ", " : "", m,
               named ? "impulses lw 5" : "lines lw 1.6", colour);
-        put_name(&t, method[m]);
+        plot_name(&t, method[m]);
         t_put(&t, "'");
     }
     double expected;
@@ -416,7 +416,7 @@ rt_status plot_costs(const d_data *d, char **svg)
             char fig[T_FIG];
             t_put(&t, "%.6g %d %.6g %.6g 0x%s \"%s\"\n", at, -bars, at, at + sum, colour + 1, t_seconds(sum, fig));
             t_put(&ticks, "%s'%s%s", bars ? ", " : "", stage[s], split ? " " : "");
-            put_name(&ticks, method[m]);
+            plot_name(&ticks, method[m]);
             t_put(&ticks, "' %d", -bars);
             at += sum;
             bars++;

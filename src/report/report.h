@@ -1,8 +1,8 @@
 /* Results and what people see of them. Reads results.db and set folders, never models or training data.
  *
  *   store.c   results.db: one SQLite file per run (WAL), five tables, rows replaced by key, so that a stage may be
- * repeated export.c  the tables as CSV and JSONL data.c    everything of a run in memory; summary: one row per method,
- * IPC, protocol and student table.c   the headline table for terminals and Markdown grid.c    image grids plot.c
+ * repeated export.c  the tables as CSV and JSONL data.c    everything of a run in memory summary.c one row per
+ * method, IPC, protocol and student curves.c accuracy and loss along a construction table.c   the headline table for terminals and Markdown grid.c    image grids plot.c
  * gnuplot to SVG html.c    the self-contained page
  */
 #ifndef RT_REPORT_REPORT_H
@@ -48,6 +48,11 @@ typedef struct rt_row_set {
     const char *path;  /* relative to the run folder: "sets/dm-ipc10-s0" */
     bool synthetic;    /* images were optimised, not selected */
     bool uses_teacher; /* construction needed features or scores of `teach`: its cost is shown beside */
+    int64_t iteration; /* > 0: a snapshot of the construction after so many iterations; 0: the finished set */
+    const char *space, *soft_labels; /* as in the manifest; NULL: not known */
+    int64_t factor;                  /* tiles a side; 0 or 1: none */
+    double step_size;                /* learned rate, or NaN */
+    const char *notes;               /* JSON object: "iterations", "skipped", "deviations"; NULL: none */
 } rt_row_set;
 rt_status rt_results_put_set(rt_results *r, const rt_row_set *row);
 
@@ -61,6 +66,10 @@ typedef struct rt_row_eval {
     double first_loss, last_loss, images_seen, flops, wall_s;
     const double *per_class; /* n_classes fractions, or NULL */
     int32_t n_classes;
+    double best;             /* highest over the checks along the training; chosen on test data, so never the headline */
+    int64_t best_epoch;      /* 0: there were no checks, and best is not read */
+    double lr;               /* that the student started at */
+    const char *labels;      /* "hard", "probabilities", "logits"; NULL: not known */
 } rt_row_eval;
 #define RT_FULL_SET "full"
 rt_status rt_results_put_eval(rt_results *r, const rt_row_eval *row);

@@ -9,7 +9,7 @@
 #include "base/alloc.h"
 #include "report/internal.h"
 
-enum { APPLICATION_ID = 0x52544F52 /* "RTOR" */, VERSION = 1 };
+enum { APPLICATION_ID = 0x52544F52 /* "RTOR" */, VERSION = 2 /* 2: snapshots, notes and best over checks */ };
 
 const res_table res_tables[RES_TABLES] = {
     [RES_RUNS] = {"runs",
@@ -20,13 +20,13 @@ const res_table res_tables[RES_TABLES] = {
         {"sets",
          "id TEXT NOT NULL, method TEXT NOT NULL, title TEXT, family TEXT, ipc INTEGER NOT NULL, seed INTEGER, "
          "n INTEGER, image_bytes INTEGER, label_bytes INTEGER, path TEXT, synthetic INTEGER, uses_teacher "
-         "INTEGER",
-         "id", 12},
+         "INTEGER, iteration INTEGER, space TEXT, soft_labels TEXT, factor INTEGER, step_size REAL, notes TEXT",
+         "id", 18},
     [RES_EVALS] = {"evals",
                    "set_id TEXT NOT NULL, protocol TEXT NOT NULL, student TEXT NOT NULL, network INTEGER NOT NULL, "
                    "accuracy REAL, n_correct INTEGER, n_test INTEGER, first_loss REAL, last_loss REAL, images_seen "
-                   "REAL, flops REAL, wall_s REAL, per_class TEXT",
-                   "set_id, protocol, student, network", 13},
+                   "REAL, flops REAL, wall_s REAL, per_class TEXT, best REAL, best_epoch INTEGER, lr REAL, labels TEXT",
+                   "set_id, protocol, student, network", 17},
     [RES_METRICS] =
         {"metrics",
          "set_id TEXT NOT NULL, name TEXT NOT NULL, k INTEGER NOT NULL, class INTEGER NOT NULL, value REAL, "
@@ -100,6 +100,16 @@ out:
     return st;
 }
 
+/* Columns are only ever appended, so an older file is brought up to date in place; what it does not know stays NULL. */
+static const char from_1[] =
+    "BEGIN IMMEDIATE;"
+    "ALTER TABLE sets ADD COLUMN iteration INTEGER; ALTER TABLE sets ADD COLUMN space TEXT;"
+    "ALTER TABLE sets ADD COLUMN soft_labels TEXT; ALTER TABLE sets ADD COLUMN factor INTEGER;"
+    "ALTER TABLE sets ADD COLUMN step_size REAL; ALTER TABLE sets ADD COLUMN notes TEXT;"
+    "ALTER TABLE evals ADD COLUMN best REAL; ALTER TABLE evals ADD COLUMN best_epoch INTEGER;"
+    "ALTER TABLE evals ADD COLUMN lr REAL; ALTER TABLE evals ADD COLUMN labels TEXT;"
+    "PRAGMA user_version=2; COMMIT";
+
 rt_status rt_results_open(const char *path, rt_results **out)
 {
     rt_status st = RT_OK;
@@ -128,10 +138,9 @@ rt_status rt_results_open(const char *path, rt_results **out)
         st = rt_error_fix(st, "use the newer program that wrote it");
         goto out;
     }
-    if (!n_tables) {
-        RT_TRY(exec(r, "PRAGMA journal_mode=WAL", "switch to WAL"));
-        RT_TRY(create_tables(r));
-    }
+    if (!n_tables) RT_TRY(exec(r, "PRAGMA journal_mode=WAL", "switch to WAL"));
+    if (n_tables && version == 1) RT_TRY(exec(r, from_1, "bring it up to date"));
+    if (!n_tables) RT_TRY(create_tables(r));
     RT_TRY(exec(r, "PRAGMA synchronous=NORMAL", "set durability"));
     *out = r;
     r = NULL;
@@ -272,6 +281,12 @@ rt_status rt_results_put_set(rt_results *r, const rt_row_set *row)
     put_text(&b, row->path);
     put_int(&b, row->synthetic);
     put_int(&b, row->uses_teacher);
+    put_int(&b, row->iteration);
+    put_text(&b, row->space);
+    put_text(&b, row->soft_labels);
+    put_int(&b, row->factor);
+    put_real(&b, row->step_size);
+    put_text(&b, row->notes);
     RT_TRY(end_row(&b));
 out:
     return st;
@@ -305,6 +320,10 @@ rt_status rt_results_put_eval(rt_results *r, const rt_row_eval *row)
     put_real(&b, row->flops);
     put_real(&b, row->wall_s);
     put_text(&b, per_class);
+    put_real(&b, row->best_epoch ? row->best : NAN);
+    put_int(&b, row->best_epoch);
+    put_real(&b, row->lr);
+    put_text(&b, row->labels);
     RT_TRY(end_row(&b));
 out:
     free(per_class);

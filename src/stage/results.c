@@ -1,6 +1,7 @@
 /* From artefacts to results.db: read again in full each time, so the database never disagrees with the folders. */
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -132,7 +133,8 @@ static rt_status put_eval(rt_results *db, const char *dir, const char *set, cons
                        .network = int_at(e, "network"), .accuracy = real_at(e, "accuracy"), .n_correct = int_at(e, "n_correct"),
                        .n_test = int_at(e, "n_test"), .first_loss = real_at(e, "first_loss"), .last_loss = real_at(e, "last_loss"),
                        .images_seen = real_at(e, "images_seen"), .flops = real_at(e, "flops"), .wall_s = cost_of(m).wall_s,
-                       .per_class = per_class, .n_classes = (int32_t)n};
+                       .per_class = per_class, .n_classes = (int32_t)n, .best = real_at(e, "best"),
+                       .best_epoch = int_at(e, "best_epoch"), .lr = real_at(e, "lr"), .labels = text_at(e, "labels")};
     RT_TRY(rt_results_put_eval(db, &row));
     snprintf(item, sizeof item, "%s/%s", set, item_name);
     RT_TRY(rt_results_put_cost(db, &(rt_row_cost){.stage = "eval", .item = item, .cost = cost_of(m)}));
@@ -190,11 +192,15 @@ out:
 static rt_status put_set(rt_run *r, rt_results *db, const rt_set_name *name)
 {
     rt_status st = RT_OK;
-    char path[PATH_MAX], rel[96];
+    char path[PATH_MAX], rel[96], *notes = NULL;
     json_t *m = NULL;
     RT_TRY(rt_run_path(r, path, "sets/%s", name->text));
     if (!rt_fs_is_dir(path)) goto out;
     RT_TRY(rt_artefact_open(path, "set", false, &m));
+    if (json_is_object(json_object_get(m, "notes")) && !(notes = json_dumps(json_object_get(m, "notes"), JSON_COMPACT | JSON_SORT_KEYS))) {
+        st = RT_RAISE(RT_ERR_NOMEM, "notes of %s", name->text);
+        goto out;
+    }
     snprintf(rel, sizeof rel, "sets/%s", name->text);
     const char *family = text_at(m, "family");
     const rt_method *method;
@@ -208,6 +214,7 @@ static rt_status put_set(rt_run *r, rt_results *db, const rt_set_name *name)
     RT_TRY(put_evals(r, db, name->text));
     RT_TRY(put_metrics(r, db, name->text));
 out:
+    free(notes); /* jansson's allocator */
     json_decref(m);
     return st;
 }

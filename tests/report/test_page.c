@@ -47,6 +47,7 @@ static void make_run(const char *method, const char *label)
     s.px = rt_calloc(24 * sizeof *s.px);
     s.label = rt_calloc(2 * sizeof *s.label);
     s.label[1] = 1;
+    s.trace = rt_strdup("iteration,loss,step_size,skipped\n0,3,0,0\n1,nan,0,1\n2,1.5,0,0\n3,junk\n");
     rt_commit *c = NULL;
     int64_t image_bytes, label_bytes;
     snprintf(path, sizeof path, "%s/sets", dir);
@@ -58,6 +59,12 @@ static void make_run(const char *method, const char *label)
     rt_ok(rt_commit_finish(c, manifest));
     json_decref(manifest);
     rt_set_fini(&s);
+    for (int it = 10; it <= 20; it += 10) { /* snapshots: points of a curve, no rows of a table */
+        rt_ok(rt_results_put_set(r, &(rt_row_set){.id = it == 10 ? "a" : "b", .method = method, .title = method, .family = "f",
+                                                  .ipc = 1, .n = 2, .path = "sets/absent", .synthetic = true, .iteration = it}));
+        rt_ok(rt_results_put_eval(r, &(rt_row_eval){.set = it == 10 ? "a" : "b", .protocol = "p1_plain", .student = "mlp",
+                                                    .accuracy = 0.01 * it, .n_test = 100}));
+    }
     static const char *const id[] = {"good", "lost", "base"};
     for (int i = 0; i < 3; i++) {
         rt_ok(rt_results_put_set(r, &(rt_row_set){.id = id[i],
@@ -70,6 +77,11 @@ static void make_run(const char *method, const char *label)
                                                   .image_bytes = 100,
                                                   .label_bytes = 2,
                                                   .synthetic = i < 2,
+                                                  .space = i ? NULL : "unit",
+                                                  .soft_labels = "logits",
+                                                  .factor = 2,
+                                                  .step_size = i ? NAN : 0.0625,
+                                                  .notes = i ? "broken {" : "{\"iterations\": 30, \"skipped\": 4, \"deviations\": [\"<b>bold</b> step\"]}",
                                                   .path = i ? "sets/absent" : "sets/good"}));
         double per_class[2] = {0.25 + 0.01 * i, 0.75};
         rt_ok(rt_results_put_eval(r, &(rt_row_eval){.set = id[i],
@@ -84,6 +96,11 @@ static void make_run(const char *method, const char *label)
                    "build", id[i], i < 2 ? method : "random", {.wall_s = 2 + i, .energy_j = NAN, .segments = 1}}));
         for (int k = -1; k < 2; k++)
             rt_ok(rt_results_put_metric(r, &(rt_row_metric){id[i], "coverage", 5, k, 0.5, 0.25}));
+        for (int k = 0; k < 40; k++) { /* more figures than fit beside each other */
+            char name[16];
+            snprintf(name, sizeof name, "figure%d", k);
+            rt_ok(rt_results_put_metric(r, &(rt_row_metric){id[i], name, 0, -1, k, NAN}));
+        }
     }
     rt_results_close(r);
     rt_classes_fini(&classes);
@@ -132,7 +149,13 @@ START_TEST(page_is_whole_and_escaped)
     ck_assert_int_eq(count(text, "No images: "), 2);                  /* ... the lost ones are said */
     static const char *const parts[] = {"<h2>Results</h2>",
                                         "<h2>The images</h2>",
+                                        "<h2>How they were made</h2>",
+                                        "&lt;b&gt;bold&lt;/b&gt; step",
+                                        "<td>30</td><td>4</td>",
+                                        "<td>0.0625</td>",
                                         "<h2>What the sets cover</h2>",
+                                        "figure0<",
+                                        "figure39<",
                                         "<h2>Accuracy of each class</h2>",
                                         "<h2>What it cost</h2>",
                                         "<h2>Repeat it</h2>",
@@ -143,7 +166,7 @@ START_TEST(page_is_whole_and_escaped)
                                         "</main></body></html>"};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         ck_assert_msg(strstr(text, parts[i]), "the page lacks %s", parts[i]);
-    if (have_gnuplot()) ck_assert_int_eq(count(text, "<svg"), 4); /* cost, IPC, coverage, waterfall */
+    if (have_gnuplot()) ck_assert_int_eq(count(text, "<svg"), 6); /* cost, IPC, coverage, waterfall, curve, trace */
     rt_free(text);
     snprintf(owned, sizeof owned, "%s/owned", dir);
     ck_assert_msg(!rt_fs_exists(owned), "a name from the database ran a command");

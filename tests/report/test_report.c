@@ -448,6 +448,100 @@ START_TEST(grid_refuses_what_it_cannot_draw)
 }
 END_TEST
 
+/* A file of version 1 is brought up to date in place: its rows stay, new columns say "not known". */
+START_TEST(an_older_file_is_brought_up_to_date)
+{
+    static const char v1[] =
+        "CREATE TABLE runs(id INTEGER, name TEXT, config TEXT, command TEXT, device TEXT, version TEXT, dataset TEXT, classes TEXT,"
+        " n_train INTEGER, n_test INTEGER, size INTEGER, PRIMARY KEY(id));"
+        "CREATE TABLE sets(id TEXT NOT NULL, method TEXT NOT NULL, title TEXT, family TEXT, ipc INTEGER NOT NULL, seed INTEGER,"
+        " n INTEGER, image_bytes INTEGER, label_bytes INTEGER, path TEXT, synthetic INTEGER, uses_teacher INTEGER, PRIMARY KEY(id));"
+        "CREATE TABLE evals(set_id TEXT NOT NULL, protocol TEXT NOT NULL, student TEXT NOT NULL, network INTEGER NOT NULL,"
+        " accuracy REAL, n_correct INTEGER, n_test INTEGER, first_loss REAL, last_loss REAL, images_seen REAL, flops REAL,"
+        " wall_s REAL, per_class TEXT, PRIMARY KEY(set_id, protocol, student, network));"
+        "CREATE TABLE metrics(set_id TEXT NOT NULL, name TEXT NOT NULL, k INTEGER NOT NULL, class INTEGER NOT NULL, value REAL,"
+        " random_expectation REAL, PRIMARY KEY(set_id, name, k, class));"
+        "CREATE TABLE costs(stage TEXT NOT NULL, item TEXT NOT NULL, method TEXT, wall_s REAL, cpu_s REAL, device_s REAL,"
+        " flops REAL, images_decoded REAL, images_seen REAL, peak_host_bytes REAL, peak_device_bytes REAL, energy_j REAL,"
+        " image_bytes REAL, label_bytes REAL, segments INTEGER, PRIMARY KEY(stage, item));"
+        "INSERT INTO sets VALUES('dm-ipc1-s0','dm','t','f',1,0,10,1,1,'sets/x',1,0);"
+        "INSERT INTO evals VALUES('dm-ipc1-s0','p1_classic','convnet',0,0.5,5,10,1,1,1,1,1,NULL);"
+        "PRAGMA application_id=1381257042; PRAGMA user_version=1";
+    sqlite3 *raw = NULL;
+    rt_results *r = NULL;
+    d_data d = {0};
+    fresh();
+    ck_assert_int_eq(sqlite3_open(db, &raw), SQLITE_OK);
+    ck_assert_int_eq(sqlite3_exec(raw, v1, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(raw);
+    rt_ok(rt_results_open(db, &r));
+    put_set(r, "dm", 10, 0, true);
+    rt_ok(d_load(r, &d));
+    ck_assert_int_eq(d.n_set, 2);
+    ck_assert(d.n_eval == 1 && d.eval[0].accuracy == 0.5 && isnan(d.eval[0].best));
+    ck_assert(d.set[0].iteration == 0 && !d.set[0].notes[0] && isnan(d.set[0].step_size));
+    d_fini(&d);
+    rt_results_close(r);
+    gone();
+}
+END_TEST
+
+/* Snapshots are no constructions of their own: no table and no mean may count them. */
+START_TEST(snapshots_stand_apart)
+{
+    fresh();
+    rt_results *r = small_run();
+    d_data before = {0}, after = {0};
+    rt_ok(d_load(r, &before));
+    rt_ok(rt_results_put_set(r, &(rt_row_set){.id = "dm-ipc1-s0-it100", .method = "dm", .ipc = 1, .n = 10, .image_bytes = 1,
+                                              .path = "sets/x", .synthetic = true, .iteration = 100, .step_size = NAN}));
+    put_eval(r, "dm-ipc1-s0-it100", 0, 0.01);
+    rt_ok(d_load(r, &after));
+    ck_assert_int_eq(after.n_set, before.n_set);
+    ck_assert_int_eq(after.n_snapshot, 1);
+    ck_assert_int_eq(after.snapshot[0].iteration, 100);
+    ck_assert_int_eq(after.n_row, before.n_row);
+    for (int i = 0; i < after.n_row; i++) {
+        ck_assert(after.row[i].mean == before.row[i].mean && after.row[i].n == before.row[i].n);
+        ck_assert(after.row[i].n_sets == before.row[i].n_sets && isnan(after.row[i].best));
+    }
+    d_fini(&before);
+    d_fini(&after);
+    rt_results_close(r);
+    gone();
+}
+END_TEST
+
+/* The best over checks: a mean of its own, only where every network was checked, and a column only then. */
+START_TEST(best_over_checks_is_a_column_of_its_own)
+{
+    fresh();
+    rt_results *r = small_run();
+    d_data d = {0};
+    char *text = NULL;
+    rt_ok(rt_report_table(r, RT_TABLE_TERMINAL, &text));
+    ck_assert_ptr_null(strstr(text, "best"));
+    rt_free(text);
+    for (int k = 0; k < 2; k++)
+        rt_ok(rt_results_put_eval(r, &(rt_row_eval){.set = "dm-ipc1-s0", .protocol = "p1_classic", .student = "convnet",
+                                                    .network = k, .accuracy = 0.5 + 0.1 * k, .best = 0.7 + 0.1 * k,
+                                                    .best_epoch = 100}));
+    rt_ok(d_load(r, &d));
+    for (int i = 0; i < d.n_row; i++) {
+        if (strcmp(d.row[i].method, "dm")) ck_assert(isnan(d.row[i].best));
+        else rt_assert_near(d.row[i].best, 0.75, 1e-12, 0);
+    }
+    rt_ok(rt_report_table(r, RT_TABLE_TERMINAL, &text));
+    ck_assert_ptr_nonnull(strstr(text, "best %"));
+    ck_assert_ptr_nonnull(strstr(text, "75.00"));
+    ck_assert_ptr_nonnull(strstr(text, "55.00")); /* the headline stays the last epoch's */
+    rt_free(text);
+    d_fini(&d);
+    rt_results_close(r);
+    gone();
+}
+END_TEST
+
 static const rt_test tests[] = {
     {"rows are replaced by key", rows_are_replaced_by_key},
     {"transactions and two handles", transactions_and_two_handles},
@@ -461,5 +555,8 @@ static const rt_test tests[] = {
     {"grid puts every pixel in place", grid_puts_every_pixel_in_place},
     {"grid stretches by sd", grid_stretches_by_sd},
     {"grid refuses what it cannot draw", grid_refuses_what_it_cannot_draw},
+    {"an older file is brought up to date", an_older_file_is_brought_up_to_date},
+    {"snapshots stand apart", snapshots_stand_apart},
+    {"best over checks is a column of its own", best_over_checks_is_a_column_of_its_own},
 };
 RT_SUITE("report", tests)
