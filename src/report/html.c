@@ -90,7 +90,9 @@ static rt_status put_curves(page *p, const d_data *d, const char *run_dir)
         for (int k = 0; k < i && fresh; k++) fresh = strcmp(d->set[k].method, d->set[i].method) != 0;
         if (!fresh) continue;
         st = plot_trace(d, d->set[i].method, run_dir, &svg);
-        snprintf(name, sizeof name, "trace-%d", i); /* methods' names are not fit for file names */
+        int n = snprintf(name, sizeof name, "trace-%.60s", d->set[i].method);
+        for (int k = 0; k < n; k++) /* a name from the database as a file name */
+            if (!strchr("abcdefghijklmnopqrstuvwxyz0123456789-", name[k])) name[k] = '_';
         snprintf(caption, sizeof caption, "What %.60s minimised, construction 0 of each size. Crosses on the axis: iterations that made no update.",
                  d->set[i].method);
         RT_TRY(put_plot(p, st, svg, name, caption));

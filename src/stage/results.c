@@ -208,9 +208,12 @@ static rt_status put_set(rt_run *r, rt_results *db, const rt_set_name *name)
     rt_row_set row = {.id = name->text, .method = name->method, .title = text_at(m, "title"), .family = family, .ipc = name->ipc,
                       .seed = name->seed, .n = name->ipc * rt_dataset_classes(r->train_set)->n,
                       .image_bytes = int_at(m, "image_bytes"), .label_bytes = int_at(m, "label_bytes"), .path = rel,
-                      .synthetic = family && strcmp(family, "coreset") != 0, .uses_teacher = method->needs != 0};
+                      .synthetic = family && strcmp(family, "coreset") != 0, .uses_teacher = method->needs != 0,
+                      .iteration = name->iteration, .space = text_at(m, "space"), .soft_labels = text_at(m, "soft_labels"),
+                      .factor = int_at(m, "factor"), .step_size = real_at(m, "step_size"), .notes = notes};
     RT_TRY(rt_results_put_set(db, &row));
-    RT_TRY(rt_results_put_cost(db, &(rt_row_cost){.stage = "build", .item = name->text, .method = name->method, .cost = cost_of(m)}));
+    if (!name->iteration) /* a snapshot's cost is part of the finished set's */
+        RT_TRY(rt_results_put_cost(db, &(rt_row_cost){.stage = "build", .item = name->text, .method = name->method, .cost = cost_of(m)}));
     RT_TRY(put_evals(r, db, name->text));
     RT_TRY(put_metrics(r, db, name->text));
 out:
