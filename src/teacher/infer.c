@@ -29,6 +29,12 @@ static int32_t argmax_row(const float *z, int64_t k)
 rt_status rt_trainer_infer(rt_trainer *t, const rt_train_data *d, int threads, float *features, float *probs,
                            int32_t *predicted)
 {
+    return rt_trainer_infer_of(t, 0, d, threads, features, probs, predicted);
+}
+
+rt_status rt_trainer_infer_of(rt_trainer *t, int64_t network, const rt_train_data *d, int threads, float *features,
+                              float *probs, int32_t *predicted)
+{
     rt_status st = RT_OK;
     const rt_model_desc *m = rt_model_desc_of(t->model);
     int64_t batch = d->n < INFER_BATCH ? d->n : INFER_BATCH, k = m->classes, dim = rt_model_feature_dim(t->model);
@@ -37,7 +43,12 @@ rt_status rt_trainer_infer(rt_trainer *t, const rt_train_data *d, int threads, f
     int64_t *idx = NULL;
     rt_infer_step *s = NULL;
     if (d->n < 1) return RT_RAISE(RT_ERR_ARG, "inference over 0 images");
+    if (network < 0 || network >= t->nets)
+        return RT_RAISE(RT_ERR_ARG, "inference with network %lld of %lld", (long long)network, (long long)t->nets);
     RT_TRY(rt_infer_step_get(t, batch, &s));
+    if (t->seated) RT_TRY(rt_tensor_copy(t->seated, 0, t->theta, network * t->n_params, t->n_params));
+    if (t->seated_buffers)
+        RT_TRY(rt_tensor_copy(t->seated_buffers, 0, t->buffers, network * t->n_buffers, t->n_buffers));
     RT_ALLOC(x, (size_t)batch * px * sizeof *x, "inference batch");
     RT_ALLOC(z, (size_t)(batch * k) * sizeof *z, "logits");
     RT_ALLOC(f, (size_t)(batch * dim) * sizeof *f, "features");

@@ -60,16 +60,17 @@ static rt_status build_train_step(rt_trainer *t, int64_t batch, rt_train_step *s
     const rt_model_desc *d = rt_model_desc_of(t->model);
     rt_bind in[16], out[8];
     int n_in = 0, n_out = 0;
+    const int64_t all = batch * t->nets;
     s->batch = batch;
-    RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, batch, d->size, d->size, d->channels), &s->x));
-    RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, batch, d->classes), &s->q));
+    RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, all, d->size, d->size, d->channels), &s->x));
+    RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, all, d->classes), &s->q));
     if (t->recipe.augment == RT_AUGMENT_DSA) {
-        RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, batch, 3), &s->color));
-        RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, batch, 6), &s->affine));
-        RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, batch, 4), &s->box));
+        RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, all, 3), &s->color));
+        RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, all, 6), &s->affine));
+        RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, all, 4), &s->box));
         if (t->recipe.cutmix > 0) {
-            RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_I32, batch), &s->partner));
-            RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, batch, 4), &s->patch));
+            RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_I32, all), &s->partner));
+            RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, all, 4), &s->patch));
         }
     }
     RT_TRY(rt_graph_create(&g));
@@ -92,8 +93,11 @@ static rt_status build_train_step(rt_trainer *t, int64_t batch, rt_train_step *s
     }
     rt_forward f;
     RT_TRY(rt_model_forward(t->model, g, x, theta, buffers, 1, &f));
-    rt_val loss = rt_mean_all(g, rt_softmax_ce(g, f.logits, q));
-    RT_TRY(rt_model_grad(t->model, g, loss, theta, &grad));
+    rt_val loss = rt_softmax_ce(g, f.logits, q), sum; /* each network's mean; their sum has all their gradients */
+    loss = t->nets == 1 ? rt_mean_all(g, loss)
+                        : rt_mean(g, rt_reshape(g, loss, RT_SHAPE(RT_F32, t->nets, batch)), 1u << 1, false);
+    sum = t->nets == 1 ? loss : rt_sum_all(g, loss);
+    RT_TRY(rt_model_grad(t->model, g, sum, theta, &grad));
     if (t->recipe.gsam_rho > 0) RT_TRY(sharpened(t, g, x, q, theta, buffers, batch, &grad));
     rt_val theta_new = rt_optim_step(g, &t->recipe.optim, theta, state, grad, hyper, decay, state_new);
     out[n_out++] = (rt_bind){theta_new, t->theta};
@@ -142,8 +146,13 @@ rt_status rt_infer_step_get(rt_trainer *t, int64_t batch, rt_infer_step **out)
     RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, batch, d->classes), &s->logits));
     RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, batch, rt_model_feature_dim(t->model)), &s->features));
     RT_TRY(rt_graph_create(&g));
-    rt_val x = bound_input(g, "x", s->x, in, &n_in), theta = bound_input(g, "theta", t->theta, in, &n_in);
-    rt_val buffers = bound_input(g, "buffers", t->buffers, in, &n_in);
+    if (t->nets > 1 && !t->seated) {
+        RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, t->n_params), &t->seated));
+        if (t->n_buffers) RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, t->n_buffers), &t->seated_buffers));
+    }
+    rt_val x = bound_input(g, "x", s->x, in, &n_in);
+    rt_val theta = bound_input(g, "theta", t->seated ? t->seated : t->theta, in, &n_in);
+    rt_val buffers = bound_input(g, "buffers", t->seated ? t->seated_buffers : t->buffers, in, &n_in);
     rt_forward f;
     RT_TRY(rt_model_forward(t->model, g, x, theta, buffers, 0, &f));
     bind_out[0] = (rt_bind){f.logits, s->logits};

@@ -1,14 +1,15 @@
-/* Internal to src/teacher: the compiled steps of a trainer. */
+/* Internal to src/teacher: the compiled steps of a trainer, and the host side of their batches. */
 #ifndef RT_TEACHER_STEPS_H
 #define RT_TEACHER_STEPS_H
 
+#include "nn/dsa.h"
 #include "teacher/train.h"
 
 enum { RT_MAX_STEPS = 4, RT_MAX_OPT_STATE = 2 };
 
-/* One compiled training step for one batch size, with its input tensors and host staging. */
+/* One compiled training step for one batch size, with its input tensors. Of M networks axis 0 of each is M blocks. */
 typedef struct rt_train_step {
-    int64_t batch;
+    int64_t batch; /* images of one network */
     rt_exec *exec;
     rt_tensor *x, *q, *color, *affine, *box; /* the DSA parameters exist for RT_AUGMENT_DSA only */
     rt_tensor *partner, *patch;              /* CutMix after DSA: rows to paste from, boxes to paste into */
@@ -24,18 +25,33 @@ struct rt_trainer {
     rt_backend *be;
     rt_model *model;
     rt_recipe recipe;
-    int64_t n_params, n_buffers;
+    int64_t nets, n_params, n_buffers; /* networks, and sizes of one */
     int n_state;
+    /* theta [P] of one network, [M,P] of several; so are state, buffers and a decay mask. loss: rank 0, or [M]. */
     rt_tensor *theta, *state[RT_MAX_OPT_STATE], *buffers, *hyper, *decay, *loss;
     rt_train_step step[RT_MAX_STEPS];
     int n_steps;
     rt_infer_step infer;
-    float *snapshot; /* [n_params + n_buffers] or NULL */
+    rt_tensor *seated, *seated_buffers; /* of several networks: the one that inference looks at */
+    float *snapshot; /* [nets * n_params], then [nets * n_buffers]; or NULL */
 };
 
 rt_status rt_train_step_get(rt_trainer *t, int64_t batch, rt_train_step **out);
 rt_status rt_infer_step_get(rt_trainer *t, int64_t batch, rt_infer_step **out);
 void rt_train_step_fini(rt_train_step *s);
 void rt_infer_step_fini(rt_infer_step *s);
+
+/* Host staging of one run; sized for the largest batch. order [nets][n]: each network's order of this epoch. */
+typedef struct rt_staging {
+    float *x, *q, *color, *affine, *box, *patch;
+    float *mix_q, *mix_box;      /* CutMix after DSA */
+    int32_t *partner;
+    int64_t *order, *scratch, n;
+} rt_staging;
+rt_status rt_staging_init(rt_staging *s, const rt_trainer *t, int64_t batch, int64_t n);
+void rt_staging_fini(rt_staging *s);
+/* Fills the inputs of s with images order[.][first ...]; seeds [nets] of each network's draws, step: of this run. */
+rt_status rt_staging_load(rt_trainer *t, rt_train_step *s, const rt_train_data *d, const rt_dsa *dsa, int64_t first,
+                          const uint64_t *seeds, uint64_t step, int threads, rt_staging *h);
 
 #endif

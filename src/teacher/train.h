@@ -3,7 +3,11 @@
  *
  * A trainer owns the compiled steps (one per distinct batch size) and the state tensors of one architecture; it is reused
  * over seeds. All randomness is counter-based: (seed, network, epoch, step) fix order, views and mixing, so a resumed run
- * ends with the same bytes. */
+ * ends with the same bytes.
+ *
+ * A trainer of several networks trains them in one compiled step (nn.h: theta [M,P]). Each has its own initial weights,
+ * order, views and mixing, those that it has on its own, so that its result does not depend on M beyond rounding: not at all
+ * where the backend computes a network of a batch as it computes one alone. */
 #ifndef RT_TEACHER_TRAIN_H
 #define RT_TEACHER_TRAIN_H
 
@@ -48,12 +52,17 @@ typedef struct rt_train_data {
 
 typedef struct rt_trainer rt_trainer;
 rt_status rt_trainer_create(rt_backend *be, const rt_model_desc *net, const rt_recipe *r, rt_trainer **out);
+/* The same for `networks` >= 1 networks at once. */
+rt_status rt_trainer_create_many(rt_backend *be, const rt_model_desc *net, const rt_recipe *r, int64_t networks,
+                                 rt_trainer **out);
+int64_t rt_trainer_networks(const rt_trainer *t);
 void rt_trainer_destroy(rt_trainer *t);
 const rt_model *rt_trainer_model(const rt_trainer *t);
 const rt_recipe *rt_trainer_recipe(const rt_trainer *t);
 
 typedef struct rt_train_run {
     uint64_t seed, network;      /* initialisation and order */
+    const uint64_t *networks;    /* numbers of a trainer's M networks; NULL: network, network + 1, ... */
     double lr;                   /* > 0: stands for the recipe's rate, e.g. the one a set learned */
     const char *ckpt_dir;        /* NULL: not resumable */
     const char *inputs_hash;     /* names the run a checkpoint belongs to */
@@ -74,10 +83,12 @@ typedef struct rt_train_result {
     double images_seen, flops;
 } rt_train_result;
 
-/* Trains from fresh initial weights. RT_ERR_CANCELLED after committing a checkpoint when a stop was requested;
+/* Trains from fresh initial weights. out has one result per network: its own losses, and its share of images and flops (the
+ * ledger gets them all). RT_ERR_CANCELLED after committing a checkpoint when a stop was requested;
  * RT_ERR_NUMERIC naming the step when the loss is not finite. */
 rt_status rt_trainer_run(rt_trainer *t, const rt_train_data *d, const rt_train_run *run, rt_train_result *out);
-/* Weights after the last run (or its snapshot). theta has n_params floats, buffers n_buffers. */
+/* Weights after the last run (or its snapshot), of every network in turn: theta has networks * n_params floats, buffers
+ * networks * n_buffers. */
 rt_status rt_trainer_weights(const rt_trainer *t, bool snapshot, float *theta, float *buffers);
 rt_status rt_trainer_set_weights(rt_trainer *t, const float *theta, const float *buffers);
 /* Compiles the step of this batch size and times it on zeros: seconds and costs per step, before a long run. The trainer's
@@ -88,9 +99,12 @@ rt_status rt_trainer_probe_infer(rt_trainer *t, double *seconds, double *flops);
 int64_t rt_trainer_arena_bytes(const rt_trainer *t); /* largest step's arena + state, for the ledger */
 
 /* --- inference -------------------------------------------------------------------------------------------------------- */
-/* Eval-mode pass over images with the trainer's current weights. Every output may be NULL: features [n,dim], probs
+/* Eval-mode pass over images with the current weights of the trainer's only or first network. Every output may be NULL: features [n,dim], probs
  * [n,classes], predicted [n] (argmax of the logits; the smallest index wins a tie). */
 rt_status rt_trainer_infer(rt_trainer *t, const rt_train_data *d, int threads, float *features, float *probs,
                            int32_t *predicted);
+/* The same with network m of several, 0 <= m < networks. */
+rt_status rt_trainer_infer_of(rt_trainer *t, int64_t m, const rt_train_data *d, int threads, float *features, float *probs,
+                              int32_t *predicted);
 
 #endif
