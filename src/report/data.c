@@ -102,7 +102,7 @@ static rt_status read_set(d_data *d, sqlite3_stmt *s)
                               .label_bytes = column_real(s, 8),
                               .path = column_text(s, 9, &st),
                               .synthetic = sqlite3_column_int(s, 10) != 0,
-                              .uses_teacher = sqlite3_column_int(s, 11) != 0,
+                              .uses_teacher = sqlite3_column_int(s, 11),
                               .iteration = iteration,
                               .space = column_text(s, 13, &st),
                               .soft_labels = column_text(s, 14, &st),

@@ -15,7 +15,7 @@ enum { MAX_COST_ROWS = 64 };
 
 static int sum_costs(const d_data *d, cost_sum rows[MAX_COST_ROWS])
 {
-    static const char *const order[] = {"index", "teach", "build", "eval", "measure"};
+    static const char *const order[] = {"index", "whiten", "teach", "experts", "build", "eval", "measure"};
     int n = 0;
     for (size_t s = 0; s <= sizeof order / sizeof *order; s++) { /* the last round takes stages of other names */
         for (int i = 0; i < d->n_cost; i++) {

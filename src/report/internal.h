@@ -35,7 +35,8 @@ typedef struct d_set {
     char *id, *method, *title, *family, *path;
     int64_t ipc, seed, n;
     double image_bytes, label_bytes;
-    bool synthetic, uses_teacher;
+    bool synthetic;
+    int uses_teacher; /* report.h */
     int64_t iteration, factor;
     char *space, *soft_labels, *notes; /* "" when not known */
     double step_size;
@@ -64,7 +65,8 @@ typedef struct d_summary {
     const char *method, *title, *family, *protocol,
         *student; /* borrowed from the data; protocol "" when not evaluated */
     int64_t ipc, n_images;
-    bool full, synthetic, uses_teacher;
+    bool full, synthetic;
+    int uses_teacher;
     int n, n_sets;      /* networks, sets */
     double mean, sd;    /* of accuracy, fractions; sd NaN below two networks */
     double best;        /* mean of the best over checks; NaN unless every network was checked */

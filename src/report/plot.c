@@ -386,7 +386,7 @@ out:
 /* A waterfall: each bar starts where the last one ended. */
 rt_status plot_costs(const d_data *d, char **svg)
 {
-    static const char *const stage[] = {"index", "teach", "build", "eval", "measure"};
+    static const char *const stage[] = {"index", "whiten", "teach", "experts", "build", "eval", "measure"};
     rt_status st = RT_OK;
     text t = {0}, ticks = {0};
     int bars = 0;

@@ -47,7 +47,7 @@ typedef struct rt_row_set {
     int64_t image_bytes, label_bytes;
     const char *path;  /* relative to the run folder: "sets/dm-ipc10-s0" */
     bool synthetic;    /* images were optimised, not selected */
-    bool uses_teacher; /* construction needed features or scores of `teach`: its cost is shown beside */
+    int uses_teacher; /* construction needed features or scores of `teach` (bit 0), experts (bit 1): their cost is shown beside */
     int64_t iteration; /* > 0: a snapshot of the construction after so many iterations; 0: the finished set */
     const char *space, *soft_labels; /* as in the manifest; NULL: not known */
     int64_t factor;                  /* tiles a side; 0 or 1: none */
@@ -85,7 +85,7 @@ typedef struct rt_row_metric {
 } rt_row_metric;
 rt_status rt_results_put_metric(rt_results *r, const rt_row_metric *row);
 
-/* What a piece of work cost. Key: stage, item. stage: "index" "teach" "build" "eval" "measure"; item: a set's id for
+/* What a piece of work cost. Key: stage, item. stage: "index" "whiten" "teach" "experts" "build" "eval" "measure"; item: a set's id for
  * build and measure, "<set>/<protocol>-<student>-n<k>" for eval, "net<k>" for teach, "" for index. */
 typedef struct rt_row_cost {
     const char *stage, *item;

@@ -121,7 +121,8 @@ rt_status rt_report_table(rt_results *r, rt_table_style style, char **out)
     t_put(&t,
           "\ntop-1: last epoch, mean ± sd over n networks. build: mean seconds, GFLOP and largest peak of one "
           "construction;\n"
-          "+ teacher: networks trained on all images, needed once by the methods that select by features or scores.\n");
+          "+ teacher: networks trained on all images, needed once by the methods that select by features or scores, or that match\n"
+          "experts' trajectories.\n");
     if (checked) t_put(&t, "best: mean of the highest accuracy over checks on the test images; only to be compared with papers that report it.\n");
     RT_TRY(t_take(&t, out));
 out:

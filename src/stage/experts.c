@@ -50,7 +50,7 @@ out:
 
 static bool kept(const span *s, int64_t epoch) { return epoch <= s->last || (s->final && epoch == s->epochs); }
 
-rt_status rt_run_experts_recipe(const rt_run *r, rt_recipe *out)
+rt_status rt_run_experts_recipe(const rt_run *r, rt_recipe *out, int64_t *n_kept)
 {
     rt_status st = RT_OK;
     const rt_config *c = r->c;
@@ -67,6 +67,7 @@ rt_status rt_run_experts_recipe(const rt_run *r, rt_recipe *out)
         x.augment = RT_AUGMENT_DSA;
         x.dsa_strategy = c->experts.dsa;
     }
+    if (n_kept) *n_kept = s.last + 1 + (s.final && s.epochs > s.last);
     *out = x;
 out:
     return st;
@@ -78,7 +79,7 @@ static rt_status expert_key(rt_run *r, int64_t k, char key[RT_HASH_HEX])
     rt_status st = RT_OK;
     char which[32], text[RT_RECIPE_TEXT];
     rt_recipe recipe;
-    RT_TRY(rt_run_experts_recipe(r, &recipe));
+    RT_TRY(rt_run_experts_recipe(r, &recipe, NULL));
     recipe.epochs = 0;
     rt_run_recipe_text(&recipe, text);
     snprintf(which, sizeof which, "expert %lld", (long long)k);
@@ -282,7 +283,7 @@ rt_status rt_run_experts(rt_run *r, const rt_stage_opts *o)
     char path[PATH_MAX], key[RT_HASH_HEX];
     bool skip;
     RT_TRY(span_of(r->c, &s));
-    RT_TRY(rt_run_experts_recipe(r, &recipe));
+    RT_TRY(rt_run_experts_recipe(r, &recipe, NULL));
     RT_TRY(rt_run_path(r, path, "experts"));
     RT_TRY(rt_fs_mkdirs(path));
     for (int64_t k = 0; k < r->c->experts.count; k++) {

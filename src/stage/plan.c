@@ -78,6 +78,25 @@ out:
     return st;
 }
 
+static rt_status plan_experts(rt_run *r, sheet *s)
+{
+    rt_status st = RT_OK;
+    rt_model_desc net;
+    rt_recipe recipe;
+    rt_model *m = NULL;
+    int64_t kept = 0;
+    row *out = add(s, "experts %s", r->c->network.arch);
+    RT_TRY(rt_run_net(r, r->c->network.arch, &net));
+    RT_TRY(rt_run_experts_recipe(r, &recipe, &kept));
+    RT_TRY(plan_training(r, &net, &recipe, rt_dataset_count(r->train_set), rt_dataset_count(r->test_set), out));
+    RT_TRY(rt_model_create(&net, &m));
+    out->runs = (double)r->c->experts.count;
+    out->disk_bytes = (double)rt_model_n_params(m) * 4 * (double)kept;
+out:
+    rt_model_destroy(m);
+    return st;
+}
+
 static rt_status plan_build(rt_run *r, sheet *s)
 {
     rt_status st = RT_OK;
@@ -216,6 +235,7 @@ rt_status rt_stage_plan(const rt_config *c, char **text)
     RT_TRY(rt_run_datasets(&r));
     s.resident_bytes = (double)(rt_dataset_count(r.train_set) + rt_dataset_count(r.test_set)) * (double)(c->data.size * c->data.size) * 3;
     if (rt_run_needs_teacher(&r)) RT_TRY(plan_teach(&r, &s));
+    if (rt_run_needs_experts(&r)) RT_TRY(plan_experts(&r, &s));
     RT_TRY(plan_build(&r, &s));
     RT_TRY(plan_eval(&r, &s));
     RT_TRY(write_sheet(&r, &s, text, &fits));

@@ -208,7 +208,7 @@ static rt_status put_set(rt_run *r, rt_results *db, const rt_set_name *name)
     rt_row_set row = {.id = name->text, .method = name->method, .title = text_at(m, "title"), .family = family, .ipc = name->ipc,
                       .seed = name->seed, .n = name->ipc * rt_dataset_classes(r->train_set)->n,
                       .image_bytes = int_at(m, "image_bytes"), .label_bytes = int_at(m, "label_bytes"), .path = rel,
-                      .synthetic = family && strcmp(family, "coreset") != 0, .uses_teacher = method->needs != 0,
+                      .synthetic = family && strcmp(family, "coreset") != 0, .uses_teacher = ((method->needs & (RT_NEEDS_FEATURES | RT_NEEDS_EL2N)) ? 1 : 0) | ((method->needs & RT_NEEDS_EXPERTS) ? 2 : 0),
                       .iteration = name->iteration, .space = text_at(m, "space"), .soft_labels = text_at(m, "soft_labels"),
                       .factor = int_at(m, "factor"), .step_size = real_at(m, "step_size"), .notes = notes};
     RT_TRY(rt_results_put_set(db, &row));

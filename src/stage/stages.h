@@ -21,8 +21,8 @@ rt_status rt_run_report(rt_run *r, char **table, char **path); /* results.db and
 rt_status rt_run_experts_open(rt_run *r, rt_experts **out);
 /* What all of them cost. */
 void rt_run_experts_cost(const rt_experts *e, double *wall_s, double *flops);
-/* Recipe of the experts and the epochs of it that will be trained. */
-rt_status rt_run_experts_recipe(const rt_run *r, rt_recipe *out);
+/* Recipe of the experts with the epochs that will be trained, and how many snapshots of each are kept (may be NULL). */
+rt_status rt_run_experts_recipe(const rt_run *r, rt_recipe *out, int64_t *kept);
 
 /* How config keys become recipes and contexts: shared by the stages and by plan. */
 rt_status rt_run_teach_recipe(const rt_config *c, rt_recipe *out);
