@@ -355,6 +355,48 @@ START_TEST(shipped_configs_load)
 }
 END_TEST
 
+static bool lists(const rt_name_list *l, const char *name)
+{
+    for (int32_t i = 0; i < l->n; i++)
+        if (!strcmp(l->v[i], name)) return true;
+    return false;
+}
+
+/* Every recipe names its figure, where it stands and the protocol that gives it; a shortened one says what is shortened and
+ * is held against random selection. */
+START_TEST(recipes_are_complete)
+{
+    char dir[PATH_MAX], path[PATH_MAX + 64], want[80];
+    char **names = NULL;
+    size_t n = 0;
+    const char *root = getenv("RT_SOURCE_DIR");
+    ck_assert_msg(root, "RT_SOURCE_DIR is not set: run under ctest");
+    snprintf(dir, sizeof dir, "%s/configs/recipes", root);
+    rt_ok(rt_fs_list(dir, &names, &n));
+    ck_assert_uint_ge(n, 60);
+    for (size_t i = 0; i < n; i++) {
+        rt_config c = {0};
+        snprintf(path, sizeof path, "%s/%.60s", dir, names[i]);
+        rt_ok(rt_config_load(path, NULL, 0, &c));
+        snprintf(want, sizeof want, "%.64s.yaml", c.name);
+        ck_assert_str_eq(names[i], want);
+        snprintf(want, sizeof want, "-ipc%lld", (long long)c.set.ipc.v[0]);
+        ck_assert_msg(strstr(names[i], want) && c.set.ipc.n == 1, "%s constructs IPC %s", names[i], want);
+        ck_assert_msg(c.repro.published > 0 && c.repro.tolerance > 0 && c.repro.source[0], "%s: figure without a source", names[i]);
+        ck_assert_msg(lists(&c.eval.protocols, c.repro.protocol), "%s: %s is not run", names[i], c.repro.protocol);
+        bool cpu = strstr(names[i], "-cpu.") != NULL;
+        ck_assert_msg(cpu == (c.repro.shortened[0] != 0), "%s: shortened \"%s\"", names[i], c.repro.shortened);
+        ck_assert_msg(!cpu || (c.repro.above_random >= 3 && lists(&c.methods.names, "random")), "%s: no gate of its own", names[i]);
+        ck_assert_int_eq(c.methods.names.n, cpu ? 2 : 1);
+        bool best = !strcmp(c.repro.report, "best"), looked = c.eval.check_every > 0 || c.methods.snapshots.v[0] > 0;
+        ck_assert_msg(!best || looked, "%s: the best of nothing", names[i]);
+        ck_assert_msg(!c.metrics.enabled && !c.eval.full_data, "%s: trains a teacher that no figure needs", names[i]);
+        rt_config_fini(&c);
+    }
+    rt_fs_list_free(names, n);
+}
+END_TEST
+
 START_TEST(every_allocation_may_fail)
 {
     rt_config c;
@@ -403,6 +445,7 @@ static const rt_test tests[] = {
     {"paths belong to the file", paths_belong_to_the_file},
     {"files that are not there", files_that_are_not_there},
     {"shipped configs load", shipped_configs_load},
+    {"recipes are complete", recipes_are_complete},
     {"every allocation may fail", every_allocation_may_fail},
     {"help names every key", help_names_every_key},
 };
