@@ -26,11 +26,28 @@ typedef struct rt_backend rt_backend;
 typedef struct rt_tensor rt_tensor;
 typedef struct rt_exec rt_exec;
 
+/* What products and convolutions compute in; all else, parameters and sums are float32 always. */
+typedef enum rt_precision {
+    RT_PRECISION_F32,
+    RT_PRECISION_TF32, /* operands rounded to 10 bits of mantissa inside the tensor cores */
+    RT_PRECISION_BF16  /* operands rounded to bfloat16, sums in float32 */
+} rt_precision;
+
+/* A run of a device's kernels can be recorded once and then launched as one graph. */
+typedef enum rt_capture {
+    RT_CAPTURE_DEFAULT, /* exec: as the backend was opened; backend: off */
+    RT_CAPTURE_OFF,
+    RT_CAPTURE_ON,      /* the first run is direct, the second records; no effect where a backend cannot */
+    RT_CAPTURE_VERIFY   /* every run twice, direct and captured, on the same state: outputs must agree to the bit */
+} rt_capture;
+
 typedef struct rt_backend_opts {
     int threads;      /* 0: all cores this process may use */
     bool strict;      /* fixed reduction orders, no timing-dependent algorithm choice: same bits on every run */
     int device_index; /* cuda */
     const char *algo_cache; /* file that keeps algorithm choices across runs (so that a resumed run repeats them) or NULL */
+    rt_precision precision; /* cuda; elsewhere anything but f32 is RT_ERR_UNSUPPORTED */
+    rt_capture capture;     /* cuda */
 } rt_backend_opts;
 
 /* name: "ref" (float64 definition), "cpu" (oneDNN + OpenMP), "cuda". RT_ERR_UNSUPPORTED with a reason when absent. */
@@ -67,6 +84,7 @@ typedef struct rt_exec_opts {
     /* Borrow the arena of this exec of the same backend when it is large enough (else allocate). For steps that take
      * turns: the lender must outlive the borrower, and the two never run at once. */
     rt_exec *arena_of;
+    rt_capture capture; /* poison and profile look between kernels and run directly */
 } rt_exec_opts;
 
 typedef struct rt_exec_stats {
@@ -81,7 +99,19 @@ typedef struct rt_exec_stats {
 RT_API rt_status rt_exec_prepare(rt_backend *be, const rt_graph *g, const rt_bind *in, int n_in, const rt_bind *out,
                                  int n_out, const rt_exec_opts *o, rt_exec **out_ex);
 RT_API void rt_exec_destroy(rt_exec *ex);
-RT_API rt_status rt_exec_run(rt_exec *ex);
+RT_API rt_status rt_exec_run(rt_exec *ex); /* rt_exec_start, then rt_exec_wait */
+/* Starts a run without waiting for the device: what is written to tensors meanwhile (the next batch) takes effect after it,
+ * and uploading overlaps with it. Errors of the device may surface at wait, or at the next read. */
+RT_API rt_status rt_exec_start(rt_exec *ex);
+RT_API rt_status rt_exec_wait(rt_exec *ex);
+/* k runs as one launch. Before run i row i of each in-block [>= k, shape of t] becomes t; after it t becomes row i of each
+ * out-block. So per-step values (learning rate, indices, losses) live in blocks on the device and the host only starts. */
+typedef struct rt_rows {
+    rt_tensor *block, *t; /* borrowed; t need not be bound */
+    bool out;
+} rt_rows;
+enum { RT_MAX_ROWS = 16 };
+RT_API rt_status rt_exec_run_many(rt_exec *ex, int k, const rt_rows *rows, int n_rows);
 RT_API void rt_exec_get_stats(const rt_exec *ex, rt_exec_stats *out);
 /* Per-node table after runs with profile: op, shape, implementation name, ms, GF/s, GB/s. */
 RT_API rt_status rt_exec_profile_dump(const rt_exec *ex, FILE *f);

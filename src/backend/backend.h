@@ -20,6 +20,7 @@ typedef struct rt_prepared {
     void *state;             /* the kernel's own: primitives, chosen algorithm */
     size_t scratch_bytes;    /* booked by prepare */
     const char *impl;        /* name of the chosen implementation, for profile and doctor; borrowed */
+    uint32_t misaligned;     /* bit i: input i is a view that does not start on a 16-byte boundary */
     bool plan_only;          /* prepare must not time or allocate operands: only scratch_bytes matters */
 } rt_prepared;
 
@@ -40,11 +41,19 @@ typedef struct rt_backend_vtable {
     void (*free)(rt_backend *be, void *p);
     rt_status (*upload)(rt_backend *be, void *dst, const void *src, size_t bytes);
     rt_status (*download)(rt_backend *be, void *dst, const void *src, size_t bytes);
-    rt_status (*copy)(rt_backend *be, void *dst, const void *src, size_t bytes); /* within its memory; NULL: upload does */
     /* RT_F32 constants, at prepare; double, so that ref keeps 1/3. RT_I32 constants are uploaded. */
     rt_status (*fill)(rt_backend *be, void *dst, double value, size_t count);
+    /* Within the backend's memory, in the order of runs. NULL: memory is the host's, runs are done when they return, and
+     * upload does. */
+    rt_status (*copy)(rt_backend *be, void *dst, const void *src, size_t bytes);
     rt_status (*begin_run)(rt_backend *be); /* optional */
     rt_status (*end_run)(rt_backend *be);   /* optional: synchronise and surface device errors */
+    /* Optional, all four or none: between begin and end the kernels' work is collected instead of done; launch does it all,
+     * in the order of runs. end with keep = false drops what was collected. */
+    rt_status (*capture_begin)(rt_backend *be);
+    rt_status (*capture_end)(rt_backend *be, bool keep, void **graph);
+    rt_status (*graph_launch)(rt_backend *be, void *graph);
+    void (*graph_free)(rt_backend *be, void *graph);
     void (*close)(rt_backend *be);
 } rt_backend_vtable;
 
@@ -62,6 +71,10 @@ struct rt_tensor {
     size_t bytes;
     void *data;
 };
+
+/* RT_ERR_UNSUPPORTED, with a way out, unless o asks for float32 as it is. */
+rt_status rt_backend_need_f32(const char *name, const rt_backend_opts *o);
+const char *rt_precision_name(rt_precision p); /* "f32" */
 
 rt_status rt_ref_open(const rt_backend_opts *o, rt_backend **out);
 rt_status rt_cpu_open(const rt_backend_opts *o, rt_backend **out);

@@ -40,6 +40,8 @@ static rt_status prepare_kernels(rt_exec *ex)
             goto out;
         }
         ex->prep[s] = (rt_prepared){.node = &step->node, .impl = ex->be->vt->name, .plan_only = ex->opts.plan_only};
+        for (int i = 0; i < step->node.n_in && i < 32; i++)
+            if (step->in[i].offset % 16) ex->prep[s].misaligned |= 1u << i;
         ex->n_prep = s + 1;
         if (k->prepare) RT_TRYF(k->prepare(ex->be, &ex->prep[s]), "%s", rt_plan_node_str(&step->node, text, sizeof text));
         step->scratch_bytes = ex->prep[s].scratch_bytes;
@@ -107,6 +109,8 @@ rt_status rt_exec_prepare(rt_backend *be, const rt_graph *g, const rt_bind *in, 
     RT_ALLOC(ex->prep, n * sizeof *ex->prep, "prepared kernels");
     RT_ALLOC(ex->io, n * sizeof *ex->io, "operand lists");
     RT_ALLOC(ex->ms, n * sizeof *ex->ms, "profile");
+    RT_ALLOC(ex->out, (size_t)n_out * sizeof *ex->out, "outputs");
+    for (int i = 0; i < n_out; i++) ex->out[ex->n_out++] = out[i].t;
     RT_TRY(prepare_kernels(ex));
     if (ex->opts.poison) ex->plan->guard = GUARD_BYTES;
     RT_TRY(rt_plan_pack(ex->plan));
@@ -121,6 +125,7 @@ rt_status rt_exec_prepare(rt_backend *be, const rt_graph *g, const rt_bind *in, 
         RT_TRY(bind_addresses(ex));
         RT_TRY(fill_constants(ex));
         ex->owner->last_run = ex;
+        RT_TRY(rt_exec_capture_prepare(ex));
         if (ex->opts.poison) {
             for (int i = 0; i < ex->plan->n_store; i++)
                 if (ex->plan->store[i].bytes > ex->bounce_bytes) ex->bounce_bytes = ex->plan->store[i].bytes;
@@ -139,6 +144,9 @@ out:
 void rt_exec_destroy(rt_exec *ex)
 {
     if (!ex) return;
+    rt_exec_body_release(ex, &ex->once);
+    rt_exec_body_release(ex, &ex->many);
+    if (ex->backup) ex->be->vt->free(ex->be, ex->backup);
     for (int s = 0; s < ex->n_prep; s++) {
         const rt_kernel *k = &ex->be->vt->kernels[ex->prep[s].node->op];
         if (k->release) k->release(&ex->prep[s]);
@@ -151,6 +159,7 @@ void rt_exec_destroy(rt_exec *ex)
     rt_free(ex->prep);
     rt_free(ex->io);
     rt_free(ex->ms);
+    rt_free(ex->out);
     rt_free(ex);
 }
 
@@ -235,18 +244,20 @@ out:
     return st;
 }
 
-rt_status rt_exec_run(rt_exec *ex)
+rt_status rt_exec_take_arena(rt_exec *ex)
 {
     rt_status st = RT_OK;
-    if (ex->opts.plan_only) return RT_RAISE(RT_ERR_ARG, "this exec was prepared with plan_only and cannot run");
-    if (ex->owner->last_run != ex) {
-        RT_TRY(fill_constants(ex));
-        ex->owner->last_run = ex;
-    }
-    if (ex->be->vt->begin_run) RT_TRY(ex->be->vt->begin_run(ex->be));
+    if (ex->owner->last_run == ex) return RT_OK;
+    RT_TRY(fill_constants(ex));
+    ex->owner->last_run = ex;
+out:
+    return st;
+}
+
+rt_status rt_exec_run_steps(rt_exec *ex)
+{
+    rt_status st = RT_OK;
     for (int s = 0; s < ex->plan->n_step; s++) RT_TRY(run_step(ex, s));
-    if (ex->be->vt->end_run) RT_TRY(ex->be->vt->end_run(ex->be));
-    ex->n_run++;
 out:
     return st;
 }

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "backend/cpu/algo.h"
+#include "backend/algo.h"
 #include "base/alloc.h"
 #include "base/log.h"
 

@@ -105,6 +105,7 @@ rt_status rt_cpu_open(const rt_backend_opts *o, rt_backend **out)
     rt_status st = RT_OK;
     rt_cpu *c = NULL;
     const dnnl_version_t *v = dnnl_version();
+    RT_TRY(rt_backend_need_f32("cpu", o));
     RT_ALLOC(c, sizeof *c, "cpu backend");
     if (o->threads < 0 || o->threads > 4096) {
         st = RT_RAISE(RT_ERR_ARG, "backend cpu: %d threads", o->threads);

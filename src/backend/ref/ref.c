@@ -86,6 +86,7 @@ rt_status rt_ref_open(const rt_backend_opts *o, rt_backend **out)
 {
     rt_status st = RT_OK;
     rt_backend *be = NULL;
+    RT_TRY(rt_backend_need_f32("ref", o));
     RT_ALLOC(be, sizeof *be, "backend ref");
     be->vt = &vtable;
     be->opts = *o;

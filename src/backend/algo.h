@@ -1,7 +1,7 @@
 /* Choices among implementations that survive the process: JSON lines {"key": ..., "choice": ...}, one per node shape and
  * machine, written atomically. A run that is resumed with the same file makes the same choices, hence the same bits. */
-#ifndef RT_BACKEND_CPU_ALGO_H
-#define RT_BACKEND_CPU_ALGO_H
+#ifndef RT_BACKEND_ALGO_H
+#define RT_BACKEND_ALGO_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* The file is small and read only while preparing, so every call reads it whole: no state to keep in step with the disk.
  * Two processes that store at once may lose a line; the loser times again next time. */
-#include "backend/cpu/algo.h"
+#include "backend/algo.h"
 
 #include <jansson.h>
 #include <string.h>
