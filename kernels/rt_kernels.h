@@ -41,6 +41,10 @@ cudaError_t rt_k_fill(float *y, float value, int64_t n, cudaStream_t s);
  * any type; a and y point at the first element used. */
 cudaError_t rt_k_copy(const void *a, void *y, const rt_k_map *m, cudaStream_t s);
 
+/* Rounding to bfloat16 and widening from it, reading through m likewise. */
+cudaError_t rt_k_to_bf16(const float *a, uint16_t *y, const rt_k_map *m, cudaStream_t s);
+cudaError_t rt_k_from_bf16(const uint16_t *a, float *y, const rt_k_map *m, cudaStream_t s);
+
 /* Where a kernel reports data that is out of range (an index): a word the host reads after the stream is synchronised, 0 while
  * all is well. `op` names the reporter. Of several faults any one is kept. */
 typedef struct rt_k_fault {

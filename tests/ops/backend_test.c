@@ -5,10 +5,12 @@
  *   grad2     derivatives of <v, gradient>: the ops that only second derivatives use
  *   guard     as grad, arena poisoned with NaN and sentinels between values: same bits as without
  *   repeat    as grad: two runs of one plan, and a second plan, give the same bits
+ *   capture   as grad on cuda: each run also as a recorded graph, same bits
  *
  * Inputs are rounded to float for both sides, so what differs is the arithmetic alone. The tolerance follows from the
  * longest reduction of the plan: rounding errors of n terms grow like sqrt(n). An op that the backend does not have fails
- * its cases: there is no list of exceptions. RT_CASE and RT_MODE restrict as in test_ops. */
+ * its cases: there is no list of exceptions. RT_CASE and RT_MODE restrict as in test_ops; RT_PRECISION=tf32 or bf16 opens the
+ * backend so and widens the tolerance to the rounding of operands. */
 #include "../support/compare.h"
 #include "../support/suite.h"
 #include "harness.h"
@@ -30,6 +32,12 @@ static const char *repeat(const rt_case *c, const char *mode)
     snprintf(repeat_text, sizeof repeat_text, "RT_BACKEND=%s RT_CASE=%s RT_MODE=%s tests/ops/test_ops_cpu",
              backend_name(), c->name, mode);
     return repeat_text;
+}
+
+static rt_precision precision(void)
+{
+    const char *name = getenv("RT_PRECISION");
+    return name && strcmp(name, "bf16") == 0 ? RT_PRECISION_BF16 : name && strcmp(name, "tf32") == 0 ? RT_PRECISION_TF32 : RT_PRECISION_F32;
 }
 
 /* A case with the values asked of the backend. */
@@ -133,7 +141,8 @@ static double *read_value(rt_tensor *t)
 static void compare_with_oracle(const job *j, const char *mode)
 {
     const rt_case *c = j->b.c;
-    double unit = strcmp(backend_name(), "ref") == 0 ? 1e-14 : 6e-8;
+    static const double rounding[] = {6e-8, 2.5e-4, 2e-3}; /* half a unit in the last place of f32, tf32, bf16 */
+    double unit = strcmp(backend_name(), "ref") == 0 ? 1e-14 : rounding[precision()];
     double tol = unit * 8 * (4 + sqrt(longest_reduction(j->b.g))) * (c->tol > 0 ? c->tol : 1);
     for (int i = 0; i < j->n_want; i++) {
         char what[128];
@@ -220,42 +229,33 @@ static void mode_repeat(const rt_case *c)
     rt_bench_close(&j.b);
 }
 
+static void mode_capture(const rt_case *c)
+{
+    job j;
+    if (strcmp(backend_name(), "cuda") != 0) return; /* nothing to capture */
+    open_job(&j, c, 1);
+    prepare(&j, &(rt_exec_opts){.capture = RT_CAPTURE_VERIFY});
+    for (int i = 0; i < 2; i++) rt_ok(rt_exec_run(j.ex));
+    compare_with_oracle(&j, "capture");
+    release(&j);
+    rt_bench_close(&j.b);
+}
+
 static const struct {
     const char *name;
     void (*run)(const rt_case *c);
 } modes[] = {
     {"forward", mode_forward}, {"grad", mode_grad}, {"grad2", mode_grad2}, {"guard", mode_guard}, {"repeat", mode_repeat},
+    {"capture", mode_capture},
 };
 enum { N_MODES = sizeof modes / sizeof modes[0] };
 
 static void open_backend(void)
 {
-    rt_ok(rt_backend_open(backend_name(), &(rt_backend_opts){.threads = 2, .strict = true}, &backend));
+    rt_ok(rt_backend_open(backend_name(), &(rt_backend_opts){.threads = 2, .strict = true, .precision = precision()}, &backend));
 }
 
 static void close_backend(void) { rt_backend_close(backend); }
-
-#ifdef RT_OWN_KERNELS
-/* Contractions are left to libraries, which a test of our own kernels alone does not have. */
-static bool left_out(const rt_case *c)
-{
-    rt_bench_case b;
-    bool any = false;
-    rt_bench_open(&b, c, true);
-    for (size_t i = 0; i < rt_graph_node_count(b.g); i++) {
-        const rt_op op = rt_graph_node(b.g, i)->op;
-        any = any || op == RT_OP_MATMUL || op == RT_OP_CONV2D || op == RT_OP_CONV2D_DX || op == RT_OP_CONV2D_DW;
-    }
-    rt_bench_close(&b);
-    return any;
-}
-#else
-static bool left_out(const rt_case *c)
-{
-    (void)c;
-    return false;
-}
-#endif
 
 START_TEST(run_one)
 {
@@ -263,7 +263,6 @@ START_TEST(run_one)
     const rt_case *c = rt_all_cases(&n)[_i / N_MODES];
     const char *mode = modes[_i % N_MODES].name, *only_case = getenv("RT_CASE"), *only_mode = getenv("RT_MODE");
     if ((only_case && strcmp(only_case, c->name) != 0) || (only_mode && strcmp(only_mode, mode) != 0)) return;
-    if (left_out(c)) return;
     modes[_i % N_MODES].run(c);
 }
 END_TEST

@@ -5,14 +5,33 @@
 #include <cuda_runtime_api.h>
 
 #include "backend/backend.h"
+#include "backend/cuda/vendor.h"
 #include "base/alloc.h"
 #include "rt_kernels.h"
+
+/* The way of host data to the device: pinned slots, each with its twin on the device (staging.c). */
+enum { RT_CUDA_SLOTS = 4, RT_CUDA_SLOT_BYTES = 1 << 20 };
+typedef struct rt_cuda_staging {
+    char *pinned, *device;             /* RT_CUDA_SLOTS slots each */
+    cudaStream_t stream;               /* uploads */
+    cudaEvent_t up[RT_CUDA_SLOTS];     /* the slot's bytes are on the device */
+    cudaEvent_t down[RT_CUDA_SLOTS];   /* and have left its device slot */
+    bool used[RT_CUDA_SLOTS];
+    int next;
+} rt_cuda_staging;
 
 typedef struct rt_cuda_backend {
     rt_backend base;
     int device;
     uint64_t *fault;     /* pinned host memory that kernels write to (rt_k_fault); 0: none */
-    cudaStream_t stream; /* everything runs here; never the default stream, so that a run can be captured */
+    cudaStream_t stream; /* all computing runs here; never the default stream, so that a run can be captured */
+    rt_cuda_staging staging;
+    rt_cudnn dnn;
+    rt_cublaslt lt;
+    void *dnn_handle, *lt_handle;
+    cudaEvent_t from, to; /* timing at prepare */
+    char *algo_cache;     /* path or NULL */
+    char machine[128];    /* device and library versions: with the shape, the key of a choice of algorithm */
 } rt_cuda_backend;
 
 /* Checks a CUDA status inside a function of the usual shape (st, out:). The expression is part of the message. */
@@ -25,6 +44,23 @@ typedef struct rt_cuda_backend {
         }                                                                                                              \
     } while (0)
 rt_status rt_cuda_failed(cudaError_t e, const char *what); /* NOMEM for lack of device memory, else DEVICE */
+
+rt_status rt_cuda_staging_open(rt_cuda_staging *s);
+void rt_cuda_staging_close(rt_cuda_staging *s); /* accepts half-open ones */
+/* Host bytes to dst, in the order of cb->stream; src may be reused on return. Uploading overlaps with what still computes. */
+rt_status rt_cuda_stage(rt_cuda_backend *cb, void *dst, const void *src, size_t bytes);
+
+/* Capture of cb->stream (backend.h). */
+rt_status rt_cuda_capture_begin(rt_backend *be);
+rt_status rt_cuda_capture_end(rt_backend *be, bool keep, void **graph);
+rt_status rt_cuda_graph_launch(rt_backend *be, void *graph);
+void rt_cuda_graph_free(rt_backend *be, void *graph);
+
+/* Which implementation runs a node: kept in the algorithm cache, by rule (strict without cache, plan only), or by timing.
+ * n ways, the presumably best first; try runs way i once on cb->stream, or returns UNSUPPORTED. *pick: the fastest that runs.
+ * Times are of the device, between events, best of three after a warm-up. */
+typedef rt_status (*rt_cuda_try)(void *ctx, int way);
+rt_status rt_cuda_fastest(rt_cuda_backend *cb, int n, rt_cuda_try run, void *ctx, int *pick);
 
 /* State of a prepared kernel: the backend it runs on, then the family's own. */
 typedef struct rt_cuda_state {
@@ -61,6 +97,12 @@ rt_status rt_cuda_norm_prepare(rt_backend *be, rt_prepared *p);
 bool rt_cuda_norm_supports(const rt_node *n, const char **why);
 bool rt_cuda_pool_supports(const rt_node *n, const char **why);
 rt_status rt_cuda_state_prepare(rt_backend *be, rt_prepared *p);     /* nothing to plan */
+/* The order of additions of a sum over `axes` of x; scratch of n_out * n_chunks floats when n_chunks > 1. */
+void rt_cuda_reduce_plan(const rt_shape *x, uint32_t axes, rt_k_reduce *r);
+rt_status rt_cuda_conv_prepare(rt_backend *be, rt_prepared *p);
+void rt_cuda_conv_release(rt_prepared *p);
+rt_status rt_cuda_matmul_prepare(rt_backend *be, rt_prepared *p);
+void rt_cuda_matmul_release(rt_prepared *p);
 #define RT_CUDA_RUN(name) rt_status rt_cuda_##name##_run(const rt_prepared *p, const rt_kernel_io *io);
 #define RT_UNARY(ENUM, name) RT_CUDA_RUN(name)
 #define RT_BINARY(ENUM, name) RT_CUDA_RUN(name)
@@ -90,6 +132,8 @@ RT_CUDA_RUN(amax)
 RT_CUDA_RUN(argmax)
 RT_CUDA_RUN(sgd_step)
 RT_CUDA_RUN(adam_step)
+RT_CUDA_RUN(conv)
+RT_CUDA_RUN(matmul)
 #undef RT_CUDA_RUN
 
 #endif

@@ -1,4 +1,4 @@
-/* The CUDA device: discovery, buffers, one stream.
+/* The CUDA device: discovery, buffers, the computing stream, the libraries' handles.
  *
  * The CUDA runtime is linked statically and opens the driver by itself, so the program starts on a machine without a driver
  * and says so here; nothing links libcuda. Device properties are facts of the machine, so every one of them is input: any
@@ -67,30 +67,29 @@ static void cuda_free(rt_backend *be, void *p)
     if (p) cudaFree(p);
 }
 
-static rt_status copy(rt_backend *be, void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind)
+static rt_status cuda_upload(rt_backend *be, void *dst, const void *src, size_t bytes)
+{
+    return rt_cuda_stage((rt_cuda_backend *)be, dst, src, bytes);
+}
+
+static rt_status cuda_download(rt_backend *be, void *dst, const void *src, size_t bytes)
 {
     rt_cuda_backend *cb = (rt_cuda_backend *)be;
     rt_status st = RT_OK;
     if (bytes == 0) return RT_OK;
-    RT_CUDA(cudaMemcpyAsync(dst, src, bytes, kind, cb->stream));
+    RT_CUDA(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, cb->stream));
     RT_CUDA(cudaStreamSynchronize(cb->stream));
 out:
     return st;
 }
 
-static rt_status cuda_upload(rt_backend *be, void *dst, const void *src, size_t bytes)
-{
-    return copy(be, dst, src, bytes, cudaMemcpyHostToDevice);
-}
-
-static rt_status cuda_download(rt_backend *be, void *dst, const void *src, size_t bytes)
-{
-    return copy(be, dst, src, bytes, cudaMemcpyDeviceToHost);
-}
-
 static rt_status cuda_copy(rt_backend *be, void *dst, const void *src, size_t bytes)
 {
-    return copy(be, dst, src, bytes, cudaMemcpyDeviceToDevice);
+    rt_cuda_backend *cb = (rt_cuda_backend *)be;
+    rt_status st = RT_OK;
+    if (bytes) RT_CUDA(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, cb->stream));
+out:
+    return st;
 }
 
 static rt_status cuda_fill(rt_backend *be, void *dst, double value, size_t count)
@@ -118,8 +117,16 @@ static void cuda_close(rt_backend *be)
 {
     rt_cuda_backend *cb = (rt_cuda_backend *)be;
     if (!cb) return;
+    if (cb->dnn_handle) cb->dnn.cudnnDestroy(cb->dnn_handle);
+    if (cb->lt_handle) cb->lt.cublasLtDestroy(cb->lt_handle);
+    if (cb->from) cudaEventDestroy(cb->from);
+    if (cb->to) cudaEventDestroy(cb->to);
+    rt_cuda_staging_close(&cb->staging);
     if (cb->stream) cudaStreamDestroy(cb->stream);
     if (cb->fault) cudaFreeHost(cb->fault);
+    rt_cudnn_close(&cb->dnn);
+    rt_cublaslt_close(&cb->lt);
+    rt_free(cb->algo_cache);
     rt_free(cb);
 }
 
@@ -132,11 +139,55 @@ static const rt_backend_vtable vtable = {
     .free = cuda_free,
     .upload = cuda_upload,
     .download = cuda_download,
-    .copy = cuda_copy,
     .fill = cuda_fill,
+    .copy = cuda_copy,
+    .capture_begin = rt_cuda_capture_begin,
+    .capture_end = rt_cuda_capture_end,
+    .graph_launch = rt_cuda_graph_launch,
+    .graph_free = rt_cuda_graph_free,
     .end_run = cuda_end_run,
     .close = cuda_close,
 };
+
+/* Both are needed: a network without products or convolutions is not worth a device. */
+static rt_status open_libraries(rt_cuda_backend *cb)
+{
+    rt_status st = RT_OK;
+    RT_TRY(rt_cublaslt_open(&cb->lt));
+    RT_TRY(rt_cudnn_open(&cb->dnn));
+    RT_CUBLASLT(&cb->lt, cublasLtCreate(&cb->lt_handle));
+    RT_CUDNN(&cb->dnn, cudnnCreate(&cb->dnn_handle));
+    RT_CUDNN(&cb->dnn, cudnnSetStream(cb->dnn_handle, cb->stream));
+out:
+    return st;
+}
+
+rt_status rt_cuda_fastest(rt_cuda_backend *cb, int n, rt_cuda_try run, void *ctx, int *pick)
+{
+    enum { ROUNDS = 4 };
+    rt_status st = RT_OK;
+    float best = 0, ms = 0;
+    int winner = -1;
+    for (int i = 0; i < n; i++)
+        for (int r = 0; r < ROUNDS; r++) {
+            RT_CUDA(cudaEventRecord(cb->from, cb->stream));
+            st = run(ctx, i);
+            if (st == RT_ERR_UNSUPPORTED) break;
+            if (st != RT_OK) goto out;
+            RT_CUDA(cudaEventRecord(cb->to, cb->stream));
+            RT_CUDA(cudaEventSynchronize(cb->to));
+            RT_CUDA(cudaEventElapsedTime(&ms, cb->from, cb->to));
+            if (r > 0 && (winner < 0 || ms < best)) { /* the first round loads code */
+                best = ms;
+                winner = i;
+            }
+        }
+    st = RT_OK;
+    if (winner < 0) st = RT_RAISE(RT_ERR_UNSUPPORTED, "none of %d implementations runs", n);
+    else *pick = winner;
+out:
+    return st;
+}
 
 rt_status rt_cuda_open(const rt_backend_opts *o, rt_backend **out)
 {
@@ -163,15 +214,29 @@ rt_status rt_cuda_open(const rt_backend_opts *o, rt_backend **out)
     cb->base.vt = &vtable;
     if (o) cb->base.opts = *o;
     cb->device = device;
+    if (o && o->algo_cache && !(cb->algo_cache = rt_strdup(o->algo_cache))) {
+        st = RT_RAISE(RT_ERR_NOMEM, "no memory for the name of the algorithm cache");
+        goto out;
+    }
+    cb->base.opts.algo_cache = cb->algo_cache;
+    if (cb->base.opts.capture == RT_CAPTURE_DEFAULT) cb->base.opts.capture = RT_CAPTURE_OFF;
     RT_CUDA(cudaSetDevice(device));
     RT_CUDA(cudaStreamCreateWithFlags(&cb->stream, cudaStreamNonBlocking));
     RT_CUDA(cudaMallocHost((void **)&cb->fault, sizeof *cb->fault)); /* mapped: kernels write to it by the same address */
     *cb->fault = 0;
+    RT_CUDA(cudaEventCreate(&cb->from));
+    RT_CUDA(cudaEventCreate(&cb->to));
+    RT_TRYF(rt_cuda_staging_open(&cb->staging), "staging ring");
+    RT_TRY(open_libraries(cb));
     RT_CUDA(cudaDriverGetVersion(&driver));
     RT_CUDA(cudaRuntimeGetVersion(&runtime));
-    snprintf(cb->base.describe, sizeof cb->base.describe, "cuda: device %d %.100s, sm_%d%d, %d SM, %.1f GiB; driver %d.%d, runtime %d.%d",
-             device, prop.name, prop.major, prop.minor, prop.multiProcessorCount, (double)prop.totalGlobalMem / (1 << 30),
-             driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
+    const size_t dnn = cb->dnn.cudnnGetVersion(), lt = cb->lt.cublasLtGetVersion(); /* 91900; 130100 */
+    snprintf(cb->machine, sizeof cb->machine, "%.60s sm_%d%d cudnn %zu cublaslt %zu", prop.name, prop.major, prop.minor, dnn, lt);
+    snprintf(cb->base.describe, sizeof cb->base.describe,
+             "cuda: device %d %.60s, sm_%d%d, %d SM, %.1f GiB; driver %d.%d, runtime %d.%d, cuDNN %zu.%zu.%zu, cuBLASLt %zu.%zu; %s%s", device,
+             prop.name, prop.major, prop.minor, prop.multiProcessorCount, (double)prop.totalGlobalMem / (1 << 30), driver / 1000,
+             driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10, dnn / 10000, dnn / 100 % 100, dnn % 100, lt / 10000, lt / 100 % 100,
+             rt_precision_name(cb->base.opts.precision), cb->base.opts.strict ? ", strict" : "");
     *out = &cb->base;
     cb = NULL;
 out:

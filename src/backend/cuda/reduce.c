@@ -27,7 +27,7 @@ static void add_axis(int32_t *rank, int64_t *d, int64_t *s, int64_t size, int64_
     ++*rank;
 }
 
-static void plan(const rt_shape *x, uint32_t axes, rt_k_reduce *r)
+void rt_cuda_reduce_plan(const rt_shape *x, uint32_t axes, rt_k_reduce *r)
 {
     int64_t stride[RT_MAX_RANK] = {0};
     bool last_kept = false;
@@ -54,7 +54,7 @@ rt_status rt_cuda_reduce_prepare(rt_backend *be, rt_prepared *p)
     rt_status st = RT_OK;
     RT_TRY(rt_cuda_prepare(be, p, sizeof(reduce_state), NULL));
     rt_k_reduce *r = &((reduce_state *)p->state)->r;
-    plan(&p->node->in_shape[0], ((const rt_reduce_attr *)p->node->attr)->axes, r);
+    rt_cuda_reduce_plan(&p->node->in_shape[0], ((const rt_reduce_attr *)p->node->attr)->axes, r);
     if (r->n_chunks > 1) p->scratch_bytes = (size_t)(r->n_out * r->n_chunks) * sizeof(float);
     p->impl = r->columns ? "cuda:columns" : "cuda:rows";
 out:

@@ -40,6 +40,10 @@ const rt_kernel rt_cuda_kernels[RT_OP_COUNT] = {
     [RT_OP_AFFINE_SAMPLE] = ENTRY(state, affine_sample),
     [RT_OP_AFFINE_SCATTER] = ENTRY(state, affine_scatter),
     [RT_OP_BOX_MASK] = ENTRY(state, box_mask),
+    [RT_OP_MATMUL] = {.prepare = rt_cuda_matmul_prepare, .run = rt_cuda_matmul_run, .release = rt_cuda_matmul_release},
+    [RT_OP_CONV2D] = {.prepare = rt_cuda_conv_prepare, .run = rt_cuda_conv_run, .release = rt_cuda_conv_release},
+    [RT_OP_CONV2D_DX] = {.prepare = rt_cuda_conv_prepare, .run = rt_cuda_conv_run, .release = rt_cuda_conv_release},
+    [RT_OP_CONV2D_DW] = {.prepare = rt_cuda_conv_prepare, .run = rt_cuda_conv_run, .release = rt_cuda_conv_release},
     [RT_OP_SGD_STEP] = ENTRY(state, sgd_step),
     [RT_OP_ADAM_STEP] = ENTRY(state, adam_step),
 };

@@ -21,6 +21,12 @@ struct dim3 {
     unsigned x, y, z;
     dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
+struct alignas(8) uint2 {
+    unsigned x, y;
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
 extern dim3 threadIdx, blockIdx, blockDim, gridDim; /* of the running fiber */
 
 void __syncthreads();

@@ -80,7 +80,8 @@ int rt_host_cuda_graph_launches(void);
 int rt_host_cuda_calls(void); /* calls that could have failed so far */
 
 /* For mock libraries that work on these streams. enqueue: run(ctx) in stream order; drop(ctx) when nobody can run it again,
- * which for captured work is when its graph is gone. fails: counts one call against rt_host_cuda_fail_at. count: adds to what
+ * which for captured work is when its graph is gone. fails: counts one call against rt_host_cuda_fail_at and
+ * returns what it shall fail with. count: adds to what
  * is live. pass: work advances the clock of the events by ms when it runs. */
 cudaError_t rt_host_cuda_enqueue(cudaStream_t s, cudaError_t (*run)(void *), void *ctx, void (*drop)(void *));
 int rt_host_cuda_fails(void);
