@@ -344,8 +344,10 @@ static void check_devices(doctor *d)
     if (rt_backend_open("cuda", &(rt_backend_opts){0}, &be) == RT_OK) {
         row(d, DOCTOR_GREEN, "CUDA", "%s", rt_backend_describe(be));
         rt_backend_close(be);
-    } else { /* not a fault: the whole program runs on the processor */
-        row(d, DOCTOR_GREEN, "CUDA", "%s", rt_error_what());
+    } else { /* not a fault: the whole program runs on the processor. A device that cannot be used is worth a word. */
+        const bool none = strstr(rt_error_what(), "no CUDA device") || strstr(rt_error_what(), "without CUDA");
+        row(d, none ? DOCTOR_GREEN : DOCTOR_YELLOW, "CUDA", "%s", rt_error_what());
+        if (!none) fix(d, "%s", rt_error_remedy());
     }
     const char *path = getenv("PATH");
     bool found = false;

@@ -97,13 +97,25 @@ out:
 
 int rt_run_threads(const rt_run *r) { return (int)r->c->backend.threads; }
 
+/* The config's choices are those of the enums. */
+static rt_precision precision_of(const char *name)
+{
+    return strcmp(name, "bf16") == 0 ? RT_PRECISION_BF16 : strcmp(name, "tf32") == 0 ? RT_PRECISION_TF32 : RT_PRECISION_F32;
+}
+
+static rt_capture capture_of(const char *name)
+{
+    return strcmp(name, "verify") == 0 ? RT_CAPTURE_VERIFY : strcmp(name, "off") == 0 ? RT_CAPTURE_OFF : RT_CAPTURE_ON;
+}
+
 rt_status rt_run_backend(rt_run *r, rt_backend **out)
 {
     rt_status st = RT_OK;
     char cache[PATH_MAX];
     if (!r->be) {
         RT_TRY(rt_run_path(r, cache, "algorithms.jsonl"));
-        rt_backend_opts o = {.threads = rt_run_threads(r), .strict = r->c->backend.strict};
+        rt_backend_opts o = {.threads = rt_run_threads(r), .strict = r->c->backend.strict, .precision = precision_of(r->c->backend.precision),
+                             .capture = capture_of(r->c->backend.capture)};
         if (!o.strict) o.algo_cache = cache; /* timed choices may differ between runs, and with them the last bits */
         RT_TRY(rt_backend_open(r->c->backend.device, &o, &r->be));
     }
@@ -265,6 +277,7 @@ rt_status rt_run_key(rt_run *r, const char *const *sections, int n_sections, con
                      c->data.mean[0], c->data.mean[1], c->data.mean[2], c->data.std[0], c->data.std[1], c->data.std[2]);
     rt_sha256_update(h, line, (size_t)n);
     if (c->data.zca) rt_sha256_update(h, "zca=0.1\n", 8);
+    if (strcmp(c->backend.precision, "f32") != 0) rt_sha256_update(h, c->backend.precision, strlen(c->backend.precision) + 1);
     rt_sha256_update(h, rt_dataset_hash(r->train_set), RT_HASH_HEX);
     for (int i = 0; i < n_extra; i++) rt_sha256_update(h, extra[i], strlen(extra[i]) + 1);
     rt_sha256_final(h, hex);
