@@ -294,7 +294,10 @@ static rt_status iterate(void *self, int64_t it, rt_distill_step *s)
         if (d->buffers) RT_TRY(set_statistics(d, t));
         RT_TRY(match_all(d, t, s));
         rt_match_sgd(d->images, d->velocity, d->g, d->n * d->px, c->dc.lr, c->dc.momentum);
-        if (o + 1 < d->outer) RT_TRY(train_network(d, t, s));
+        if (o + 1 == d->outer) break; /* the network is spent */
+        RT_TRY(train_network(d, t, s));
+        double done = (double)it + (double)(o + 1) / (double)d->outer;
+        rt_progress_report(&(rt_progress){d->name, "it", done, (double)c->dc.iterations, NULL});
     }
     s->loss /= (double)(d->classes * d->outer); /* per class and outer step, as the original prints it */
 out:

@@ -242,7 +242,9 @@ static rt_status iterate(void *self, int64_t it, rt_distill_step *s)
             goto out;
         }
         RT_TRY(sweep(d, t, s));
-        if (o + 1 < inner) RT_TRY(train_network(d, (uint64_t)t, (c->idc.train_images + batch - 1) / batch, s));
+        if (o + 1 == inner) break; /* the network is spent */
+        RT_TRY(train_network(d, (uint64_t)t, (c->idc.train_images + batch - 1) / batch, s));
+        rt_progress_report(&(rt_progress){"idc", "it", (double)it + (double)(o + 1) / (double)inner, (double)c->idc.iterations, NULL});
     }
     s->loss /= (double)(d->classes * inner); /* per class and sweep */
 out:

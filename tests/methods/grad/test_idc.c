@@ -70,7 +70,7 @@ START_TEST(stops_and_resumes_to_the_same_bytes)
     rt_ok(construct(&x, "idc", "cpu", false, &again));
     ck_assert_mem_eq(whole.px, again.px, (size_t)(C * SYN * PX) * sizeof *whole.px);
     rt_ok(rt_fs_remove_tree(x.ckpt));
-    stop_after = 3;
+    stop_after = 4; /* two reports an iteration */
     rt_progress_set(count_down, NULL);
     rt_fails(construct(&x, "idc", "cpu", false, &parts), RT_ERR_CANCELLED);
     rt_progress_set(NULL, NULL);
