@@ -19,7 +19,8 @@ enum rt_purpose {
     RT_RNG_DEMO,      /* generated demo images */
     RT_RNG_METRIC,    /* subsampling in metrics */
     RT_RNG_DROPOUT,
-    RT_RNG_EXPERT     /* experts and start epochs: sample 0: step = pass over the experts; sample 1: step = iteration */
+    RT_RNG_EXPERT,    /* experts and start epochs: sample 0: step = pass over the experts; sample 1: step = iteration */
+    RT_RNG_NOISE = 12 /* frequencies and generator noise of NCFM: step = iteration, sample = row */
 };
 
 /* A short sequential stream at one (seed, purpose, step, sample). Value type; copy to fork. */

@@ -366,6 +366,8 @@ static rt_status check_whole(const reader *r)
     if (st == RT_OK) st = check_dsa(r, "datadam.dsa", c->datadam.dsa);
     if (st == RT_OK) st = check_dsa(r, "idc.dsa_match", c->idc.dsa_match);
     if (st == RT_OK) st = check_dsa(r, "idc.dsa_train", c->idc.dsa_train);
+    if (st == RT_OK) st = check_dsa(r, "ncfm.dsa", c->ncfm.dsa);
+    if (st == RT_OK) st = check_dsa(r, "ncfm.pretrain_dsa", c->ncfm.pretrain_dsa);
     if (st == RT_OK) st = check_dsa(r, "dsa.strategy", c->dsa.strategy);
     return st;
 }

@@ -13,6 +13,7 @@
 #include "nn/nn.h"
 #include "retort/exec.h"
 #include "teacher/experts.h"
+#include "teacher/train.h"
 
 enum {
     RT_NEEDS_FEATURES = 1, /* training-set features of a teacher */
@@ -28,6 +29,17 @@ typedef struct rt_draw_files {
                                     optionally dsa_color [iterations,classes,3], dsa_affine [..,6], dsa_box [..,4] */
 } rt_draw_files;
 
+/* Networks trained on the real data before a construction, kept with their initial weights (stage/pool.c): NCFM. */
+typedef struct rt_pool {
+    int64_t n, n_params;
+    float *initial, *trained;    /* [n, n_params] */
+    double wall_s, flops;        /* what training them took, whenever that was */
+} rt_pool;
+typedef struct rt_pool_spec {
+    int64_t networks;
+    rt_recipe recipe;
+} rt_pool_spec;
+
 typedef struct rt_build_ctx {
     rt_backend *be;
     const rt_images *train;
@@ -40,6 +52,7 @@ typedef struct rt_build_ctx {
     int64_t feature_dim;
     const double *el2n;           /* [train->n] or NULL */
     const rt_experts *experts;    /* or NULL */
+    const rt_pool *pool;          /* or NULL */
     const rt_config *config;      /* a method reads its own section and nothing that names paths or the evaluation */
     rt_draw_files files;
     const char *ckpt_dir, *inputs_hash;
@@ -66,6 +79,7 @@ typedef struct rt_method {
      * whether the final one of each expert is read besides. What no method reads is neither trained nor kept. */
     void (*expert_span)(const rt_config *c, int64_t *last, bool *final);
     int64_t (*iterations)(const rt_config *c); /* outer iterations; NULL: constructed in one go, without snapshots */
+    void (*pool)(const rt_config *c, rt_pool_spec *out); /* the networks it wants trained first; NULL: none */
     rt_status (*construct)(const rt_build_ctx *ctx, rt_set *out);
     rt_status (*estimate)(const rt_build_ctx *ctx, rt_estimate *out); /* NULL: seconds; nothing worth planning */
 } rt_method;

@@ -15,6 +15,8 @@ typedef struct shared {
     int64_t dim;
     double *el2n;
     rt_experts *experts;
+    rt_pool pool;           /* of pool_of */
+    const rt_method *pool_of;
 } shared;
 
 enum { NEEDS_TEACHER = RT_NEEDS_FEATURES | RT_NEEDS_EL2N };
@@ -80,6 +82,12 @@ static rt_status read_needs(rt_run *r, const rt_method *m, shared *s)
     rt_status st = RT_OK;
     if ((m->needs & RT_NEEDS_FEATURES) && !s->features) RT_TRY(rt_run_teacher_features(r, 0, &s->features, &s->dim, NULL));
     if ((m->needs & RT_NEEDS_EL2N) && !s->el2n) RT_TRY(rt_run_el2n(r, &s->el2n));
+    if (m->pool && s->pool_of != m) {
+        rt_pool_fini(&s->pool);
+        s->pool_of = NULL;
+        RT_TRY(rt_run_pool(r, m, &s->pool));
+        s->pool_of = m;
+    }
 out:
     return st;
 }
@@ -102,6 +110,10 @@ static rt_status teacher_cost(rt_run *r, const rt_method *m, const shared *s, js
         if (json_object_set_new(json_object_get(manifest, "cost"), "experts_wall_s", json_real(experts_wall)) ||
             json_object_set_new(json_object_get(manifest, "cost"), "experts_flops", json_real(experts_flops)))
             return RT_RAISE(RT_ERR_NOMEM, "manifest");
+    }
+    if (m->pool) {
+        wall += s->pool.wall_s;
+        flops += s->pool.flops;
     }
     /* inside "cost": wall time varies between runs, so it may not enter the compared bytes */
     json_t *cost = json_object_get(manifest, "cost");
@@ -211,6 +223,7 @@ static rt_status build_one(rt_run *r, const rt_method *m, const rt_set_name *nam
     ctx.feature_dim = s->dim;
     ctx.el2n = s->el2n;
     ctx.experts = s->experts;
+    ctx.pool = m->pool ? &s->pool : NULL;
     RT_TRY(rt_ledger_create(&ledger));
     rt_ledger_begin(ledger);
     ctx.ledger = to.ledger = ledger;
@@ -271,5 +284,6 @@ out:
     rt_free(s.features);
     rt_free(s.el2n);
     rt_experts_close(s.experts);
+    rt_pool_fini(&s.pool);
     return st == RT_OK ? st : rt_error_frame(st, __FILE__, __LINE__, "build");
 }

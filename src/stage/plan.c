@@ -97,6 +97,27 @@ out:
     return st;
 }
 
+/* Networks that methods want trained before they construct. */
+static rt_status plan_pools(rt_run *r, sheet *s)
+{
+    rt_status st = RT_OK;
+    const rt_config *c = r->c;
+    for (int32_t i = 0; i < c->methods.names.n; i++) {
+        const rt_method *m;
+        rt_pool_spec spec;
+        rt_model_desc net;
+        RT_TRY(rt_method_find(c->methods.names.v[i], &m));
+        if (!m->pool || *c->set.network_weights) continue;
+        m->pool(c, &spec);
+        row *out = add(s, "pool of %s", m->name);
+        RT_TRY(rt_run_net(r, c->network.arch, &net));
+        RT_TRYF(plan_training(r, &net, &spec.recipe, rt_dataset_count(r->train_set), 0, out), "%s", out->phase);
+        out->runs = (double)spec.networks;
+    }
+out:
+    return st;
+}
+
 static rt_status plan_build(rt_run *r, sheet *s)
 {
     rt_status st = RT_OK;
@@ -236,6 +257,7 @@ rt_status rt_stage_plan(const rt_config *c, char **text)
     s.resident_bytes = (double)(rt_dataset_count(r.train_set) + rt_dataset_count(r.test_set)) * (double)(c->data.size * c->data.size) * 3;
     if (rt_run_needs_teacher(&r)) RT_TRY(plan_teach(&r, &s));
     if (rt_run_needs_experts(&r)) RT_TRY(plan_experts(&r, &s));
+    RT_TRY(plan_pools(&r, &s));
     RT_TRY(plan_build(&r, &s));
     RT_TRY(plan_eval(&r, &s));
     RT_TRY(write_sheet(&r, &s, text, &fits));

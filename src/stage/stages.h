@@ -29,6 +29,10 @@ rt_status rt_run_teach_recipe(const rt_config *c, rt_recipe *out);
 void rt_run_eval_recipe(const rt_config *c, rt_protocol p, int64_t n, int32_t classes, bool full, rt_recipe *out);
 enum { RT_RECIPE_TEXT = 512 };
 void rt_run_recipe_text(const rt_recipe *r, char out[RT_RECIPE_TEXT]); /* all of it, for keys */
+/* Trains what is missing of the method's pool (m->pool) and reads all of it; owned. Nothing where set.network_weights stands
+ * for it. */
+rt_status rt_run_pool(rt_run *r, const rt_method *m, rt_pool *out);
+void rt_pool_fini(rt_pool *p);
 rt_build_ctx rt_run_build_ctx(const rt_run *r, const rt_set_name *name); /* without back end, data, network, teacher, ledger */
 
 #endif

@@ -13,7 +13,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "methods/distill/class_mean.h"
+#include "methods/distill/datadam.h"
 
 static const double FLOOR = 1e-12; /* of a norm, as the common normalisation has it */
 
@@ -35,7 +35,7 @@ static rt_val attention(rt_graph *g, rt_val map, int64_t p)
     return rt_div(g, a, rt_sqrt(g, rt_maximum(g, square, rt_scalar(g, FLOOR * FLOOR))));
 }
 
-static rt_val statistic(const rt_config *c, rt_graph *g, const rt_forward *f)
+rt_val rt_datadam_statistic(const rt_config *c, rt_graph *g, const rt_forward *f)
 {
     rt_val part[RT_FORWARD_MAX_RELUS + 1];
     int layers = c->datadam.last_layer ? f->n_relu : f->n_relu - 1, n = 0;
@@ -50,7 +50,7 @@ static rt_class_mean describe(const rt_build_ctx *ctx)
     const rt_config *c = ctx->config;
     rt_class_mean m = {.name = "datadam", .iterations = c->datadam.iterations, .batch_real = c->datadam.batch_real,
                        .lr = c->datadam.lr, .momentum = c->datadam.momentum, .init_noise = !strcmp(c->datadam.init, "noise"),
-                       .dsa = c->datadam.dsa, .relus = true, .statistic = statistic};
+                       .dsa = c->datadam.dsa, .relus = true, .statistic = rt_datadam_statistic};
     if (m.lr == 0) m.lr = ctx->ipc <= 50 ? 1 : 10;
     if (c->datadam.power != 4) m.deviation[m.n_deviations++] = "attention is a power of the maps other than the paper's 4";
     if (c->datadam.last_layer) m.deviation[m.n_deviations++] = "the attention of the last layer is matched too";

@@ -74,6 +74,10 @@ typedef struct rt_draws {
  * no real batches. */
 rt_status rt_draws_open(const rt_build_ctx *ctx, int64_t iterations, int64_t batch_real, int64_t n_params, rt_draws *out);
 void rt_draws_close(rt_draws *d); /* accepts a zeroed struct */
+/* A tensor of a file that replaces draws: at least want[0] rows and exactly want[1..] behind; *out NULL when it is absent and not
+ * required. Methods with draws of their own look them up in weights and order. */
+rt_status rt_draws_find(const rt_st_file *f, const char *path, const char *name, bool required, rt_st_dtype dtype, int rank,
+                        const int64_t *want, const rt_st_tensor **out);
 /* images [classes*ipc, size, size, 3] in the set's space: the file, real images, or N(0,1) noise. source (may be NULL):
  * training-set index of each real image, -1 where there is none. */
 rt_status rt_draws_initial(const rt_draws *d, bool noise, float *images, int64_t *source);

@@ -10,9 +10,8 @@
 const int64_t rt_dsa_width[RT_DSA_INPUTS] = {3, 6, 4};
 const char *const rt_dsa_name[RT_DSA_INPUTS] = {"dsa_color", "dsa_affine", "dsa_box"};
 
-/* A tensor with at least want[0] rows and exactly want[1..] behind; *out NULL when absent and not required. */
-static rt_status find_shaped(const rt_st_file *f, const char *path, const char *name, bool required, rt_st_dtype dtype,
-                             int rank, const int64_t *want, const rt_st_tensor **out)
+rt_status rt_draws_find(const rt_st_file *f, const char *path, const char *name, bool required, rt_st_dtype dtype, int rank,
+                        const int64_t *want, const rt_st_tensor **out)
 {
     const rt_st_tensor *t = rt_st_find(f, name);
     if (!t && required) return RT_RAISE(RT_ERR_FORMAT, "%s: no tensor '%s'", path, name);
@@ -30,7 +29,7 @@ static rt_status open_order(rt_draws *d, const char *path)
     rt_status st = RT_OK;
     int64_t classes = d->ctx->train->classes.n;
     RT_TRY(rt_st_open(path, &d->order));
-    RT_TRY(find_shaped(d->order, path, "real", d->batch_real > 0, RT_ST_I64, 3,
+    RT_TRY(rt_draws_find(d->order, path, "real", d->batch_real > 0, RT_ST_I64, 3,
                        (int64_t[]){d->iterations, classes, d->batch_real}, &d->given_real));
     const int64_t *v = d->given_real ? d->given_real->data : NULL;
     for (int64_t i = 0, n = v ? (int64_t)(d->given_real->bytes / sizeof *v) : 0; i < n; i++)
@@ -40,7 +39,7 @@ static rt_status open_order(rt_draws *d, const char *path)
             goto out;
         }
     for (int k = 0; k < RT_DSA_INPUTS; k++)
-        RT_TRY(find_shaped(d->order, path, rt_dsa_name[k], false, RT_ST_F32, 3,
+        RT_TRY(rt_draws_find(d->order, path, rt_dsa_name[k], false, RT_ST_F32, 3,
                            (int64_t[]){d->iterations, classes, rt_dsa_width[k]}, &d->given_dsa[k]));
 out:
     return st;
@@ -62,7 +61,7 @@ rt_status rt_draws_open(const rt_build_ctx *ctx, int64_t iterations, int64_t bat
         }
     if (f->network_weights && *f->network_weights) {
         RT_TRY(rt_st_open(f->network_weights, &d.weights));
-        RT_TRY(find_shaped(d.weights, f->network_weights, "theta", true, RT_ST_F32, 2, (int64_t[]){iterations, n_params},
+        RT_TRY(rt_draws_find(d.weights, f->network_weights, "theta", true, RT_ST_F32, 2, (int64_t[]){iterations, n_params},
                            &d.given_theta));
     }
     if (f->batch_order && *f->batch_order) RT_TRY(open_order(&d, f->batch_order));
@@ -90,7 +89,7 @@ static rt_status read_initial(const rt_draws *d, const char *path, float *images
     const rt_st_tensor *t = NULL;
     int64_t n = (int64_t)d->ctx->train->classes.n * d->ctx->ipc, size = d->ctx->net.size, px = size * size * 3;
     RT_TRY(rt_st_open(path, &f));
-    RT_TRY(find_shaped(f, path, "images", true, RT_ST_F32, 4, (int64_t[]){n, size, size, 3}, &t));
+    RT_TRY(rt_draws_find(f, path, "images", true, RT_ST_F32, 4, (int64_t[]){n, size, size, 3}, &t));
     if (t->shape[0] != n) {
         st = RT_RAISE(RT_ERR_FORMAT, "%s: %lld images, the set has %lld", path, (long long)t->shape[0], (long long)n);
         goto out;
