@@ -200,14 +200,25 @@ static rt_status fill(const dc *d, const int64_t *idx, int64_t n)
     return rt_batch_fill(d->ctx->train, idx, n, &d->ctx->norm, NULL, 0, 0, d->ctx->threads, d->batch);
 }
 
-/* Running statistics from 16 real images of every class (fewer than that are repeated). */
+/* 16 distinct members of a class; all of them, repeated, when there are no more than that. */
+static void pick_few(const int64_t *member, int64_t n, rt_rng *r, int64_t *pick)
+{
+    for (int64_t i = 0, k; i < BN_IMAGES; i++) {
+        do {
+            pick[i] = n > BN_IMAGES ? member[rt_rng_below(r, (uint32_t)n)] : member[i % n];
+            for (k = 0; k < i && pick[k] != pick[i]; k++) {}
+        } while (n > BN_IMAGES && k < i);
+    }
+}
+
+/* Running statistics from 16 real images of every class. */
 static rt_status set_statistics(dc *d, int64_t t)
 {
     rt_status st = RT_OK;
     for (int64_t c = 0; c < d->classes; c++) {
         const int64_t *member = d->draws.by_class + d->draws.start[c], n = d->draws.start[c + 1] - d->draws.start[c];
         rt_rng r = rt_rng_at(d->ctx->seed, RT_RNG_REAL_BATCH, (uint64_t)t, (uint32_t)(d->classes + c));
-        for (int64_t i = 0; i < BN_IMAGES; i++) d->pick[c * BN_IMAGES + i] = member[rt_rng_below(&r, (uint32_t)n)];
+        pick_few(member, n, &r, d->pick + c * BN_IMAGES);
     }
     RT_TRY(fill(d, d->pick, BN_IMAGES * d->classes));
     RT_TRY(rt_tensor_write(d->x_statistics, d->batch, (size_t)(BN_IMAGES * d->classes * d->px) * sizeof(float)));
