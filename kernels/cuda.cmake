@@ -3,8 +3,8 @@
 #
 # Run-time dependencies: the CUDA runtime is linked statically. It opens the driver itself (dlopen), so the program starts on
 # machines without a driver and without a toolkit and answers "no CUDA device". Never link libcuda or NVML: their stubs link
-# without a word and then the program does not start. (cuBLAS and cuDNN exist as shared libraries only in part; whoever adds
-# them decides between dlopen and a run-time dependency.)
+# without a word and then the program does not start. cuDNN and cuBLASLt are opened by name when a device is
+# (src/backend/cuda/library.c); their headers are only compared with ours where they are at hand.
 set(RT_HAVE_CUDA FALSE)
 if(NOT RT_CUDA)
   message(STATUS "CUDA back end: off (RT_CUDA=OFF)")

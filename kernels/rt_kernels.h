@@ -93,6 +93,20 @@ typedef struct rt_k_norm {
 cudaError_t rt_k_norm_forward(const rt_k_norm *a, cudaStream_t s);
 cudaError_t rt_k_norm_backward(const rt_k_norm *a, cudaStream_t s);
 
+/* Tangents of either (norm_tangent.cu); fields as above. ty set: of the forward op; else of the gradient. n_chunks >= 1. */
+typedef struct rt_k_norm_tangent {
+    int64_t segments, rows, units, nets, per_net, chunk, n_chunks;
+    int32_t h, w, c, groups, relu, pool;
+    const float *x, *gamma, *beta, *mean, *rstd, *tx, *tgamma;
+    const float *tbeta;              /* forward */
+    const float *gy, *tgy;           /* gradient; tgy may be NULL: zero */
+    float *ty;                       /* forward */
+    float *tgx, *tggamma, *tgbeta;   /* gradient */
+    float *part, *sum, *stat;        /* scratch: [n_chunks, segments, sums, c] when n_chunks > 1; [segments, sums, c]; [segments, groups, 6] */
+} rt_k_norm_tangent;
+enum { RT_K_NORM_SUMS = 2, RT_K_NORM_DX_SUMS = 7, RT_K_NORM_STATS = 6 }; /* sums of either op */
+cudaError_t rt_k_norm_tangent_run(const rt_k_norm_tangent *a, cudaStream_t s);
+
 /* --- losses over the last axis ---------------------------------------------------------------------------------------------- */
 cudaError_t rt_k_log_softmax(const float *x, float *y, int64_t rows, int64_t cols, cudaStream_t s);
 cudaError_t rt_k_softmax_ce(const float *z, const float *q, float *loss, float *p, int64_t rows, int64_t cols, cudaStream_t s);

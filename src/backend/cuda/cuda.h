@@ -94,6 +94,7 @@ rt_status rt_cuda_reduce_prepare(rt_backend *be, rt_prepared *p);
 rt_status rt_cuda_scatter_prepare(rt_backend *be, rt_prepared *p);
 rt_status rt_cuda_pool_prepare(rt_backend *be, rt_prepared *p);
 rt_status rt_cuda_norm_prepare(rt_backend *be, rt_prepared *p);
+rt_status rt_cuda_norm_tangent_prepare(rt_backend *be, rt_prepared *p);
 bool rt_cuda_norm_supports(const rt_node *n, const char **why);
 bool rt_cuda_pool_supports(const rt_node *n, const char **why);
 rt_status rt_cuda_state_prepare(rt_backend *be, rt_prepared *p);     /* nothing to plan */
@@ -121,6 +122,7 @@ RT_CUDA_RUN(max_pool_dx)
 RT_CUDA_RUN(pool_gather)
 RT_CUDA_RUN(norm)
 RT_CUDA_RUN(norm_dx)
+RT_CUDA_RUN(norm_tangent)
 RT_CUDA_RUN(log_softmax)
 RT_CUDA_RUN(softmax_ce)
 RT_CUDA_RUN(color)

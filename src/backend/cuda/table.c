@@ -5,6 +5,9 @@
 #define ENTRY(how, name) {.prepare = rt_cuda_##how##_prepare, .run = rt_cuda_##name##_run, .release = rt_cuda_release}
 #define NORM(name)                                                                                                     \
     {.supports = rt_cuda_norm_supports, .prepare = rt_cuda_norm_prepare, .run = rt_cuda_##name##_run, .release = rt_cuda_release}
+#define TANGENT                                                                                                        \
+    {.supports = rt_cuda_norm_supports, .prepare = rt_cuda_norm_tangent_prepare, .run = rt_cuda_norm_tangent_run,       \
+     .release = rt_cuda_release}
 #define POOL(name)                                                                                                     \
     {.supports = rt_cuda_pool_supports, .prepare = rt_cuda_pool_prepare, .run = rt_cuda_##name##_run, .release = rt_cuda_release}
 
@@ -34,6 +37,8 @@ const rt_kernel rt_cuda_kernels[RT_OP_COUNT] = {
     [RT_OP_POOL_GATHER] = POOL(pool_gather),
     [RT_OP_NORM] = NORM(norm),
     [RT_OP_NORM_DX] = NORM(norm_dx),
+    [RT_OP_NORM_TANGENT] = TANGENT,
+    [RT_OP_NORM_DX_TANGENT] = TANGENT,
     [RT_OP_LOG_SOFTMAX] = ENTRY(state, log_softmax),
     [RT_OP_SOFTMAX_CE] = ENTRY(state, softmax_ce),
     [RT_OP_COLOR] = ENTRY(state, color),
