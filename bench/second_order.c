@@ -166,7 +166,7 @@ int main(int argc, char **argv)
     const int runs = number[1] > 0 ? number[1] : 1;
     b.batch = number[0];
     b.steps = number[3];
-    TRY(rt_backend_open("cpu", &(rt_backend_opts){.threads = number[2]}, &b.be));
+    TRY(rt_backend_open("cpu", &(rt_backend_opts){.threads = number[2], .strict = true}, &b.be));
     TRY(rt_model_create(&(rt_model_desc){.arch = "convnet", .norm = RT_MODEL_NORM_INSTANCE, .size = 32, .channels = 3,
                                          .classes = 10}, &b.m));
     b.n_params = rt_model_n_params(b.m);
