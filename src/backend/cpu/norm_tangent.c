@@ -141,29 +141,30 @@ static inline __attribute__((always_inline)) void second_backward(const operands
         }
 }
 
-/* All channels of an image: full blocks with the count known to the compiler, then the rest. Both are told what is fused. */
+/* Channels [c0, end) of an image: full blocks with the count known to the compiler, then the rest. Both are told what is
+ * fused. */
 #define BLOCKS(name, call_full, call_rest)                                                                             \
-    RT_CLONES static void name(const operands *o, const coeffs *k, int relu, int pool, int has_tg, sums *s)            \
+    RT_CLONES static void name(const operands *o, const coeffs *k, int64_t c0, int64_t end, int relu, int pool,        \
+                               int has_tg, sums *s)                                                                    \
     {                                                                                                                  \
-        int64_t c0 = 0;                                                                                                \
         (void)s;                                                                                                       \
         (void)has_tg;                                                                                                  \
         (void)relu;                                                                                                    \
         (void)pool;                                                                                                    \
-        for (; c0 + LANES <= o->c; c0 += LANES) call_full;                                                             \
-        if (c0 < o->c) call_rest;                                                                                      \
+        for (; c0 + LANES <= end; c0 += LANES) call_full;                                                              \
+        if (c0 < end) call_rest;                                                                                      \
     }
-BLOCKS(sweep_first_forward, first_forward(o, k, c0, LANES, s), first_forward(o, k, c0, (int)(o->c - c0), s))
+BLOCKS(sweep_first_forward, first_forward(o, k, c0, LANES, s), first_forward(o, k, c0, (int)(end - c0), s))
 BLOCKS(sweep_first_fused, first_backward(o, k, c0, LANES, 1, 1, 1, s),
-       first_backward(o, k, c0, (int)(o->c - c0), 1, 1, 1, s))
+       first_backward(o, k, c0, (int)(end - c0), 1, 1, 1, s))
 BLOCKS(sweep_first_backward, first_backward(o, k, c0, LANES, relu, pool, has_tg, s),
-       first_backward(o, k, c0, (int)(o->c - c0), relu, pool, has_tg, s))
-BLOCKS(sweep_second_fused, second_backward(o, k, c0, LANES, 1, 1, 1), second_backward(o, k, c0, (int)(o->c - c0), 1, 1, 1))
+       first_backward(o, k, c0, (int)(end - c0), relu, pool, has_tg, s))
+BLOCKS(sweep_second_fused, second_backward(o, k, c0, LANES, 1, 1, 1), second_backward(o, k, c0, (int)(end - c0), 1, 1, 1))
 BLOCKS(sweep_second_backward, second_backward(o, k, c0, LANES, relu, pool, has_tg),
-       second_backward(o, k, c0, (int)(o->c - c0), relu, pool, has_tg))
-BLOCKS(sweep_forward_fused, second_forward(o, k, c0, LANES, 1, 1), second_forward(o, k, c0, (int)(o->c - c0), 1, 1))
+       second_backward(o, k, c0, (int)(end - c0), relu, pool, has_tg))
+BLOCKS(sweep_forward_fused, second_forward(o, k, c0, LANES, 1, 1), second_forward(o, k, c0, (int)(end - c0), 1, 1))
 BLOCKS(sweep_second_forward, second_forward(o, k, c0, LANES, relu, pool),
-       second_forward(o, k, c0, (int)(o->c - c0), relu, pool))
+       second_forward(o, k, c0, (int)(end - c0), relu, pool))
 
 /* --- coefficients ---------------------------------------------------------------------------------------------------------- */
 typedef struct problem {
@@ -251,34 +252,34 @@ static operands operands_of(const problem *p, int64_t n)
                       .h = q->H, .w = q->W, .c = q->C};
 }
 
-static void first_sweep(const problem *p, int64_t n)
+/* Channels [c, end) of image n. */
+static void first_sweep(const problem *p, int64_t n, int64_t c, int64_t end)
 {
     const operands o = operands_of(p, n);
     const coeffs k = coeffs_of(p, n);
     const int relu = p->call.a->relu, pool = p->call.a->pool != 0, has_tg = p->tgy != NULL;
     sums *s = p->sum + n * p->call.C;
-    fill_affine(p, n);
     if (!p->backward)
-        sweep_first_forward(&o, &k, relu, pool, has_tg, s);
+        sweep_first_forward(&o, &k, c, end, relu, pool, has_tg, s);
     else if (relu && pool && has_tg)
-        sweep_first_fused(&o, &k, relu, pool, has_tg, s);
+        sweep_first_fused(&o, &k, c, end, relu, pool, has_tg, s);
     else
-        sweep_first_backward(&o, &k, relu, pool, has_tg, s);
+        sweep_first_backward(&o, &k, c, end, relu, pool, has_tg, s);
 }
 
-static void second_sweep(const problem *p, int64_t n)
+static void second_sweep(const problem *p, int64_t n, int64_t c, int64_t end)
 {
     const operands o = operands_of(p, n);
     const coeffs k = coeffs_of(p, n);
     const int relu = p->call.a->relu, pool = p->call.a->pool != 0, has_tg = p->tgy != NULL;
     if (!p->backward && relu && pool)
-        sweep_forward_fused(&o, &k, relu, pool, has_tg, NULL);
+        sweep_forward_fused(&o, &k, c, end, relu, pool, has_tg, NULL);
     else if (!p->backward)
-        sweep_second_forward(&o, &k, relu, pool, has_tg, NULL);
+        sweep_second_forward(&o, &k, c, end, relu, pool, has_tg, NULL);
     else if (relu && pool && has_tg)
-        sweep_second_fused(&o, &k, relu, pool, has_tg, NULL);
+        sweep_second_fused(&o, &k, c, end, relu, pool, has_tg, NULL);
     else
-        sweep_second_backward(&o, &k, relu, pool, has_tg, NULL);
+        sweep_second_backward(&o, &k, c, end, relu, pool, has_tg, NULL);
 }
 
 static void sum_affine(const problem *p)
@@ -294,6 +295,13 @@ static void sum_affine(const problem *p)
         p->tggamma[i] = (float)a;
         p->tgbeta[i] = (float)b;
     }
+}
+
+/* Channels to take at once: whole groups, and few, so that the second sweep finds in the cache what the first has read. */
+static int64_t block_of(const rt_norm_call *q, int64_t per_group)
+{
+    if (per_group >= LANES || LANES % per_group) return q->C;
+    return LANES;
 }
 
 static rt_status run(const rt_prepared *prep, const rt_kernel_io *io)
@@ -316,16 +324,21 @@ static rt_status run(const rt_prepared *prep, const rt_kernel_io *io)
     p.m = (double)(q->H * q->W) * (double)(p.batch ? q->n_net : per_group);
 #pragma omp parallel for schedule(static)
     for (int64_t n = 0; n < q->N; n++) {
-        first_sweep(&p, n);
-        if (p.batch) continue;
-        for (int64_t g = 0; g < q->groups; g++) finish_stat(&p, n, 1, g * per_group, per_group);
-        second_sweep(&p, n);
+        const int64_t step = block_of(q, p.batch ? q->C : per_group);
+        fill_affine(&p, n);
+        for (int64_t c = 0, end; c < q->C; c = end) {
+            end = c + step < q->C ? c + step : q->C;
+            first_sweep(&p, n, c, end);
+            if (p.batch) continue;
+            for (int64_t g = c / per_group; g < end / per_group; g++) finish_stat(&p, n, 1, g * per_group, per_group);
+            second_sweep(&p, n, c, end);
+        }
     }
     if (p.batch) {
         for (int64_t i = 0; i < q->nets; i++)
             for (int64_t c = 0; c < q->C; c++) finish_stat(&p, i * q->n_net, q->n_net, c, 1);
 #pragma omp parallel for schedule(static)
-        for (int64_t n = 0; n < q->N; n++) second_sweep(&p, n);
+        for (int64_t n = 0; n < q->N; n++) second_sweep(&p, n, 0, q->C);
     }
     if (p.backward) sum_affine(&p);
     return RT_OK;
