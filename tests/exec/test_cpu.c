@@ -322,8 +322,8 @@ static rt_status way_2(rt_cpu *be, const rt_conv_dims *d, rt_conv_plan *out)
 {
     return rt_conv_onednn(be, d, RT_CONV_WINOGRAD, out);
 }
-enum { WAYS = 4 };
-static const rt_conv_make make[WAYS] = {way_0, way_1, way_2, rt_conv_rgb};
+enum { WAYS = 5 };
+static const rt_conv_make make[WAYS] = {way_0, way_1, way_2, rt_conv_rgb, rt_conv_flip};
 
 /* way / WAYS: networks in turn, side by side. */
 static rt_status make_way(rt_cpu *be, const rt_node *n, int way, rt_conv_plan *out)

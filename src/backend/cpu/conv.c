@@ -30,7 +30,7 @@ rt_conv_dims rt_conv_dims_of(const rt_node *n)
 }
 
 /* --- ways ------------------------------------------------------------------------------------------------------------- */
-enum { MAX_WAYS = 8 };
+enum { MAX_WAYS = 10 };
 
 typedef struct way {
     const char *name, *side_name; /* in the cache: do not rename */
@@ -65,10 +65,13 @@ static rt_status make_winograd(rt_cpu *be, const rt_conv_dims *d, rt_conv_plan *
 }
 
 static const way nhwc = {"nhwc", "nhwc side", make_nhwc, false}, blocked = {"blocked", "blocked side", make_blocked, false},
-                 winograd = {"winograd", "winograd side", make_winograd, false}, rgb = {"rgb", "rgb side", rt_conv_rgb, false};
+                 winograd = {"winograd", "winograd side", make_winograd, false}, rgb = {"rgb", "rgb side", rt_conv_rgb, false},
+                 turned = {"winograd turned", "winograd turned side", rt_conv_flip, false};
 
 /* The ways worth trying, the presumably best first. Winograd F(4x4,3x3) runs at about twice the direct rate where there are
  * channels and tiles enough to pay for its transforms, those of the weights above all; on three channels it loses fourfold.
+ * Forward it runs best as an image gradient (conv_flip.c: 128 channels, 16x16, 100 images: 20 ms against 25 on one core; 10
+ * images: 2.5 against 7).
  * Networks in turn come first: the rule then gives each the bits that it has on its own. */
 static int ways_of(const task *t, int threads, way out[MAX_WAYS])
 {
@@ -78,6 +81,7 @@ static int ways_of(const task *t, int threads, way out[MAX_WAYS])
     const int64_t tiles = d->n * ((d->p + 3) / 4) * ((d->q + 3) / 4);
     const int64_t enough = d->op == RT_OP_CONV2D ? 256 : d->op == RT_OP_CONV2D_DX ? 64 : 128;
     const bool wino = three && d->c % 16 == 0 && d->k % 16 == 0 && d->c >= 32 && d->k >= 32;
+    if (wino && d->op == RT_OP_CONV2D && tiles >= 64) out[n++] = turned;
     if (wino && tiles >= enough) out[n++] = winograd;
     if (three && d->c == 3) out[n++] = rgb;
     const bool first_blocked = d->c < 16 && d->op != RT_OP_CONV2D; /* nhwc is five times slower there */

@@ -44,4 +44,8 @@ rt_status rt_conv_onednn(rt_cpu *be, const rt_conv_dims *d, rt_conv_layout layou
  * else is RT_ERR_UNSUPPORTED. */
 rt_status rt_conv_rgb(rt_cpu *be, const rt_conv_dims *d, rt_conv_plan *out);
 
+/* A forward 3x3 of stride and padding 1 by the Winograd code for image gradients, with turned weights; anything else is
+ * RT_ERR_UNSUPPORTED. */
+rt_status rt_conv_flip(rt_cpu *be, const rt_conv_dims *d, rt_conv_plan *out);
+
 #endif
