@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # kill.sh RETORT N [STAGE...]: kills constructions, an evaluation and the training of teachers and experts with SIGKILL at N random
 # moments each, resumes, and compares every byte (except run.json: clocks and host) with an undisturbed run. Also: SIGTERM commits
-# and exits 75. `unroll` is a construction by trajectory matching, which is killed inside its unrolls.
+# and exits 75. `unroll` is a construction by trajectory matching, which is killed inside its unrolls; `pool` are constructions by
+# NCFM, with its pool of networks and its sampling network, and by DataDAM.
 set -u
 retort=$1 n=$2
 shift 2
-stages=${*:-build eval teach experts unroll}
+stages=${*:-build eval teach experts unroll pool}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 RANDOM=20260612
@@ -28,9 +29,13 @@ YAML
 sed -e 's/^methods:.*/methods: {names: [datm], set_seeds: 1}/' \
     -e 's/^dm:.*/datm: {iterations: 12, steps: 5, batch: 10, first_max_start: 1, max_start: 2, grow: 6}/' \
     -e 's/^teach:.*/experts: {count: 3, epochs: 4, batch: 64, gsam_rho: 0.01}/' "$work/k.yaml" > "$work/x.yaml"
-declare -A verb=([build]=build [eval]=eval [teach]=teach [experts]=teach [unroll]=build)
-declare -A yaml=([build]=k [eval]=k [teach]=k [experts]=x [unroll]=x)
-declare -A part=([build]=sets [eval]=evals [teach]=teacher [experts]=experts [unroll]=sets) # what a stage makes
+sed -e 's/^methods:.*/methods: {names: [ncfm, datadam], set_seeds: 1, snapshots: [7]}/' -e 's/^set:.*/set: {ipc: [1]}/' \
+    -e 's/^network:.*/network: {arch: convnet, depth: 3, width: 16}/' \
+    -e 's/^dm:.*/ncfm: {iterations: 14, batch_real: 16, frequencies: 64, networks: 2, pretrain_epochs: 3, sampling_net: true}/' \
+    -e 's/^teach:.*/datadam: {iterations: 30, batch_real: 16}/' "$work/k.yaml" > "$work/p.yaml"
+declare -A verb=([build]=build [eval]=eval [teach]=teach [experts]=teach [unroll]=build [pool]=build)
+declare -A yaml=([build]=k [eval]=k [teach]=k [experts]=x [unroll]=x [pool]=p)
+declare -A part=([build]=sets [eval]=evals [teach]=teacher [experts]=experts [unroll]=sets [pool]=sets) # what a stage makes
 declare -A from=([eval]=sets [unroll]=experts)                                          # and what it stands on
 run_stage() { "$retort" ${verb[$1]} "$work/${yaml[$1]}.yaml" --set run.dir="$2" > "$work/log" 2>&1; }
 
@@ -40,9 +45,9 @@ content() { (cd "$1" && find . -type f ! -name run.json -print0 | sort -z | xarg
 "$retort" index "$work/k.yaml" > "$work/log" 2>&1 || { cat "$work/log"; fail "index"; } # generates the images once
 cp -r "$work/base" "$work/fresh"
 
-# undisturbed reference, with the time each stage takes; x.yaml has a folder of its own, as both make sets
-for stage in build eval teach experts unroll; do
-    [ "${yaml[$stage]}" = x ] && base=$work/basex || base=$work/base
+# undisturbed reference, with the time each stage takes; x.yaml and p.yaml have folders of their own, as all make sets
+for stage in build eval teach experts unroll pool; do
+    base=$work/base${yaml[$stage]#k}
     [ -d "$base" ] || cp -r "$work/fresh" "$base"
     begun=$(date +%s%N)
     run_stage $stage "$base" || { cat "$work/log"; fail "$stage"; }
@@ -50,7 +55,7 @@ for stage in build eval teach experts unroll; do
     content "$base/${part[$stage]}" > "$work/want.$stage"
     declare "base_$stage=$base"
 done
-echo "undisturbed: build ${took_build} ms, eval ${took_eval} ms, teach ${took_teach} ms, experts ${took_experts} ms, unroll ${took_unroll} ms"
+echo "undisturbed: build ${took_build} ms, eval ${took_eval} ms, teach ${took_teach} ms, experts ${took_experts} ms, unroll ${took_unroll} ms, pool ${took_pool} ms"
 
 for stage in $stages; do
     took=took_$stage base=base_$stage
