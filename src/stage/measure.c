@@ -98,7 +98,7 @@ out:
 static rt_status measure_set(rt_run *r, const rt_stage_opts *o, const char *set_path, yardstick *y)
 {
     rt_status st = RT_OK;
-    rt_set set = {0};
+    rt_set set = {0}, tiles = {0};
     rt_images stored = {0};
     rt_metric_rows rows = {0};
     rt_ledger *ledger = NULL;
@@ -119,6 +119,12 @@ static rt_status measure_set(rt_run *r, const rt_stage_opts *o, const char *set_
     RT_TRY(yardstick_open(r, y));
     RT_TRY(rt_ledger_create(&ledger));
     rt_ledger_begin(ledger);
+    if (set.factor > 1) { /* a mosaic is not an image that anyone trains on: its tiles are */
+        RT_TRY(rt_set_decode(&set, &tiles));
+        rt_set_fini(&set);
+        set = tiles;
+        memset(&tiles, 0, sizeof tiles);
+    }
     RT_TRY(rt_set_stored(&set, &stored));
     if (r->c->data.zca) RT_TRY(rt_zca_attach(&r->zca, rt_run_threads(r), &stored));
     RT_ALLOC(f, (size_t)(set.n * rt_model_feature_dim(rt_trainer_model(y->t))) * sizeof *f, "features of the set");
