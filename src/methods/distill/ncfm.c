@@ -433,7 +433,7 @@ static void pool(const rt_config *c, rt_pool_spec *out)
     rt_recipe r = {.name = "ncfm pool", .epochs = c->ncfm.pretrain_epochs, .batch = c->ncfm.pretrain_batch};
     r.optim = (rt_optim_desc){.kind = RT_SGD, .lr = c->ncfm.pretrain_lr, .momentum = 0.9, .weight_decay = 5e-4};
     r.schedule = (rt_schedule){.kind = RT_SCHED_STEP, .factor = 0.2, .n_milestones = 2,
-                               .milestone = {(double)(2 * r.epochs / 3), (double)(5 * r.epochs / 6)}};
+                               .milestone = {2.0 * (double)r.epochs / 3, 5.0 * (double)r.epochs / 6}};
     if (*c->ncfm.pretrain_dsa && strcmp(c->ncfm.pretrain_dsa, "none")) {
         r.augment = RT_AUGMENT_DSA;
         r.dsa_strategy = c->ncfm.pretrain_dsa;
