@@ -107,8 +107,9 @@ void gpu_step(const gpu_bench *b, const char *arch, int size, int batch, int net
     const bool convnet = strcmp(arch, "convnet") == 0;
     const int classes = convnet ? 10 : 1000;
     rt_model *m;
-    TRY(rt_model_create(&(rt_model_desc){.arch = arch, .norm = convnet ? RT_MODEL_NORM_INSTANCE : RT_MODEL_NORM_BATCH, .size = size,
-                                         .channels = 3, .classes = classes}, &m));
+    rt_model_desc desc = {.norm = convnet ? RT_MODEL_NORM_INSTANCE : RT_MODEL_NORM_BATCH, .size = size, .channels = 3, .classes = classes};
+    snprintf(desc.arch, sizeof desc.arch, "%s", arch);
+    TRY(rt_model_create(&desc, &m));
     const int64_t P = rt_model_n_params(m), B = rt_model_n_buffers(m), images = (int64_t)batch * nets;
     const rt_shape xs = RT_SHAPE(RT_F32, images, size, size, 3), qs = RT_SHAPE(RT_F32, images, classes);
     const rt_shape ps = nets > 1 ? RT_SHAPE(RT_F32, nets, P) : RT_SHAPE(RT_F32, P), flat = RT_SHAPE(RT_F32, nets * P);

@@ -8,7 +8,8 @@
 MODE is how the work is written. "eager": as research code writes it, float32, one kernel after the other, networks and classes in
 Python loops, the loss fetched every step. "tuned": what a good day's work makes of it: channels_last, bf16 autocast, fused
 optimiser, everything resident, torch.compile with CUDA graphs, networks stacked by vmap, classes in one batch. Compilation is
-not timed; it shows in cold_s, seconds from the start of the process to the first result.
+not timed; it shows in cold_s, seconds from the start of the process to the first result. --turns=N: measure N times, each time
+a line arrives on standard input, so that two programs can take turns on one device.
 
 --smoke runs tiny sizes on any device, so that the code is known to work. Without CUDA and without --smoke: one line, exit 77.
 One JSON line per workload, as bench_gpu prints.
@@ -27,6 +28,7 @@ except ImportError:
     sys.exit(77)
 
 SMOKE = "--smoke" in sys.argv
+TURNS = next((int(a[8:]) for a in sys.argv if a.startswith("--turns=")), 1)
 ARGS = [a for a in sys.argv[1:] if not a.startswith("--")]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 RUNS = 2 if SMOKE else 50
@@ -37,30 +39,30 @@ def wait():
         torch.cuda.synchronize()
 
 
-def measure(run, warm=5, runs=RUNS):
-    """Milliseconds of each run; seconds to the end of the first."""
+def measure(run, fields, mode, unit, per, warm=5):
+    """One JSON line per turn: milliseconds over RUNS runs, and unit per second as `per`."""
     run()
     wait()
     cold = time.perf_counter() - BORN
     for _ in range(1 if SMOKE else warm):
         run()
-    wait()
-    ms = []
-    for _ in range(runs):
-        t = time.perf_counter()
-        run()
-        wait()
-        ms.append(1e3 * (time.perf_counter() - t))
-    return sorted(ms), cold
-
-
-def report(fields, mode, ms, cold, unit, per):
-    median = ms[len(ms) // 2]
     name = torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu"
-    peak = torch.cuda.max_memory_allocated() / 1e6 if DEVICE == "cuda" else 0
-    print(json.dumps({**fields, "engine": f"torch {torch.__version__} {mode}", "device": name, "median_ms": round(median, 4),
-                      "min_ms": round(ms[0], 4), "max_ms": round(ms[-1], 4), "cold_s": round(cold, 3),
-                      per: round(1e3 * unit / median, 1), "peak_mb": round(peak, 1)}), flush=True)
+    for turn in range(TURNS):
+        if TURNS > 1 and not sys.stdin.readline():
+            return
+        wait()
+        ms = []
+        for _ in range(RUNS):
+            t = time.perf_counter()
+            run()
+            wait()
+            ms.append(1e3 * (time.perf_counter() - t))
+        ms.sort()
+        median = ms[len(ms) // 2]
+        peak = torch.cuda.max_memory_allocated() / 1e6 if DEVICE == "cuda" else 0
+        print(json.dumps({**fields, "engine": f"torch {torch.__version__} {mode}".strip(), "device": name, "median_ms": round(median, 4),
+                          "min_ms": round(ms[0], 4), "max_ms": round(ms[-1], 4), "cold_s": round(cold, 3),
+                          per: round(1e3 * unit / median, 1), "peak_mb": round(peak, 1)}), flush=True)
 
 
 def compiled(f):
@@ -115,13 +117,11 @@ def resnet(depth):
 def floor(size):
     x = torch.randn(4 * size * size, device=DEVICE)
     y = torch.empty_like(x)
-    ms, cold = measure(lambda: torch.neg(x, out=y))
-    report({"workload": "copy", "elements": x.numel()}, "", ms, cold, 8e-9 * x.numel(), "GB_s")
+    measure(lambda: torch.neg(x, out=y), {"workload": "copy", "elements": x.numel()}, "", 8e-9 * x.numel(), "GB_s")
     for precision, dtype in (("f32", torch.float32), ("tf32", torch.float32), ("bf16", torch.bfloat16)):
         torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
         a, b = (torch.randn(size, size, device=DEVICE, dtype=dtype) for _ in range(2))
-        ms, cold = measure(lambda: a @ b)
-        report({"workload": "matmul", "size": size, "precision": precision}, "", ms, cold, 2e-12 * size ** 3, "TFLOP_s")
+        measure(lambda: a @ b, {"workload": "matmul", "size": size, "precision": precision}, "", 2e-12 * size ** 3, "TFLOP_s")
 
 
 def one_step(mode, arch, size, batch):
@@ -185,8 +185,7 @@ def many_steps(mode, nets, size, batch):
 
 def step(mode, arch, size, batch, nets=1):
     run = one_step(mode, arch, size, batch) if nets == 1 else many_steps(mode, nets, size, batch)
-    ms, cold = measure(run)
-    report({"workload": "step", "arch": arch, "size": size, "batch": batch, "nets": nets}, mode, ms, cold, batch * nets, "img_s")
+    measure(run, {"workload": "step", "arch": arch, "size": size, "batch": batch, "nets": nets}, mode, batch * nets, "img_s")
 
 
 # --- distribution matching ----------------------------------------------------------------------------------------------------
@@ -285,8 +284,8 @@ def dm(mode, ipc):
             velocity.mul_(0.5).add_(g)
             images.sub_(velocity)
 
-    ms, cold = measure(at_once if mode == "tuned" else by_class, warm=20)
-    report({"workload": "dm", "ipc": ipc, "width": width, "batch_real": real_n}, mode, ms, cold, 1, "it_s")
+    measure(at_once if mode == "tuned" else by_class, {"workload": "dm", "ipc": ipc, "width": width, "batch_real": real_n}, mode, 1, "it_s",
+            warm=20)
 
 
 def main():
