@@ -3,7 +3,11 @@
 #   make demo    set up, build, then construct, evaluate, measure and report sets of a generated data set
 #   make check   set up, build, then run every test
 #
-# Both install missing Debian packages first (as root, or through sudo). SETUP=no skips that.
+#   make check-gpu  run what only a GPU can show (tests/gpu/check.sh)
+#   make bench-gpu  the GPU workloads beside PyTorch (bench/run_gpu.sh; PYTHON names an interpreter with torch)
+#   make bundle     dist/retort-gpu: a folder with all of that for another machine (./run check, ./run bench)
+#
+# All install missing Debian packages first (as root, or through sudo). SETUP=no skips that.
 
 BUILD  ?= build
 RUNS   ?= runs
@@ -14,7 +18,9 @@ PACKAGES = build-essential cmake ninja-build pkg-config libdnnl-dev liblapacke-d
            libspng-dev libarchive-dev libyaml-dev libjansson-dev libsqlite3-dev liblzma-dev libxxhash-dev libssl-dev \
            zlib1g-dev gnuplot-nox check git
 
-.PHONY: all build setup demo check check-asan bench clean help
+PYTHON ?= .venv/bin/python
+
+.PHONY: all build setup demo check check-asan bench check-gpu bench-gpu bundle clean help
 
 all: build
 
@@ -48,6 +54,18 @@ check-asan: setup
 
 bench: build
 	@bench/run.sh $(BUILD)
+
+# Exit 77 is "no CUDA device: not measured": said, and no failure of make.
+check-gpu: build
+	@tests/gpu/check.sh $(BUILD) || [ $$? = 77 ]
+
+bench-gpu: build
+	@bench/run_gpu.sh $(BUILD) $(PYTHON) || [ $$? = 77 ]
+
+bundle: setup
+	@cmake -S . -B $(BUILD)-bundle -G Ninja -DCMAKE_BUILD_TYPE=Release -DRT_BUNDLE=ON > /dev/null
+	@cmake --build $(BUILD)-bundle -j $(JOBS)
+	@tests/gpu/bundle.sh $(BUILD)-bundle dist/retort-gpu
 
 clean:
 	rm -rf $(BUILD) build-*
