@@ -30,6 +30,14 @@ check 'are kept: epochs 0 to 5' test "$(ls "$work/all/experts/expert1" | grep -c
 check 'of which the first are the same bytes' cmp "$work/all/experts/expert1/theta-0003.safetensors" "$work/run/experts/expert1/theta-0003.safetensors"
 must 'verify' verify "$work/run/experts/expert0"
 
+# Trained two at once they are the same experts; a folder that has them keeps them.
+cp -r "$work/run" "$work/pair"
+rm -r "$work/pair/experts"
+must 'two at once' teach "$t" --set experts.parallel=2 --set run.dir="$work/pair"
+check 'make the same weights' test "$(content "$work/pair" experts | grep theta)" = "$(grep theta "$work/want.experts")"
+must 'one by one again' teach "$t" --set run.dir="$work/pair"
+check 'keeps them' grep -q '"trained_together": 2' "$work/pair/experts/expert0/manifest.json"
+
 # --- foreign ones ---------------------------------------------------------------------------------------------------------------
 refused 65 'another network' 'experts of another width' build "$t" --set network.width=8
 refused 65 'other settings' 'experts of another rate' build "$t" --set experts.lr=0.02

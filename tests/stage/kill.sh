@@ -28,7 +28,7 @@ YAML
 
 sed -e 's/^methods:.*/methods: {names: [datm], set_seeds: 1}/' \
     -e 's/^dm:.*/datm: {iterations: 12, steps: 5, batch: 10, first_max_start: 1, max_start: 2, grow: 6}/' \
-    -e 's/^teach:.*/experts: {count: 3, epochs: 4, batch: 64, gsam_rho: 0.01}/' "$work/k.yaml" > "$work/x.yaml"
+    -e 's/^teach:.*/experts: {count: 3, epochs: 4, batch: 64, gsam_rho: 0.01, parallel: 2}/' "$work/k.yaml" > "$work/x.yaml"
 sed -e 's/^methods:.*/methods: {names: [ncfm, datadam], set_seeds: 1, snapshots: [7]}/' -e 's/^set:.*/set: {ipc: [1]}/' \
     -e 's/^network:.*/network: {arch: convnet, depth: 3, width: 16}/' \
     -e 's/^dm:.*/ncfm: {iterations: 14, batch_real: 16, frequencies: 64, networks: 2, pretrain_epochs: 3, sampling_net: true}/' \
