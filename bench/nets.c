@@ -1,6 +1,6 @@
 /* Evaluation of M ConvNet-3 students of 32x32 images one by one, and all in one compiled step.
  *
- *     bench_nets [ipc] [networks] [epochs] [test images] [pairs] [threads] [--strict] [--dsa]
+ *     bench_nets [ipc] [networks] [epochs] [test images] [pairs] [threads] [--strict] [--dsa] [--cuda]
  *
  * Both sides train the same students on the same 10 * ipc images for the same epochs (one batch per epoch up to 256) and score
  * them on the same images, by turns A B A B; trainers are compiled before the clock starts. One JSON line: seconds of each
@@ -79,16 +79,17 @@ static void run_side(rt_trainer *t, const rt_train_data *d, const rt_train_data 
 int main(int argc, char **argv)
 {
     int number[6] = {1, 5, 30, 1000, 5, 0}, n_number = 0;
-    bool strict = false, dsa = false;
+    bool strict = false, dsa = false, cuda = false;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--strict") == 0) strict = true;
         else if (strcmp(argv[i], "--dsa") == 0) dsa = true;
+        else if (strcmp(argv[i], "--cuda") == 0) cuda = true;
         else if (n_number < 6) number[n_number++] = atoi(argv[i]);
     }
     const int64_t ipc = number[0], nets = number[1];
     const int pairs = number[4] < 1 ? 1 : number[4] > MAX_PAIRS ? MAX_PAIRS : number[4], threads = number[5];
     rt_backend *be;
-    TRY(rt_backend_open("cpu", &(rt_backend_opts){.threads = threads, .strict = strict}, &be));
+    TRY(rt_backend_open(cuda ? "cuda" : "cpu", &(rt_backend_opts){.threads = threads, .strict = strict}, &be));
     rt_model_desc net = {.arch = "convnet", .norm = RT_MODEL_NORM_INSTANCE, .size = SIZE, .channels = 3, .classes = CLASSES};
     rt_recipe r = {.name = "bench", .epochs = number[2], .batch = 256, .schedule = {.kind = RT_SCHED_CONSTANT},
                    .optim = {.kind = RT_SGD, .lr = 0.01, .momentum = 0.9, .weight_decay = 5e-4},

@@ -71,6 +71,8 @@ void rt_ledger_begin(rt_ledger *l);                             /* starts the cl
 rt_cost_entry *rt_ledger_entry(rt_ledger *l);                   /* counters to add to; borrowed until destroy */
 void rt_ledger_update(rt_ledger *l);                            /* brings wall, cpu, peaks up to now */
 json_t *rt_ledger_json(const rt_ledger *l);                     /* owned; goes into checkpoint state and manifest "cost" */
+/* What one of n equal parts of the work cost: a ledger that has stopped, sums over n, peaks whole. */
+rt_status rt_ledger_share(const rt_ledger *l, int64_t n, rt_ledger **out);
 rt_status rt_ledger_restore(rt_ledger *l, const json_t *saved); /* sums: earlier segments + this one */
 
 /* --- a whitening transform ------------------------------------------------------------------------------------------ */

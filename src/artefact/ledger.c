@@ -86,6 +86,18 @@ json_t *rt_ledger_json(const rt_ledger *l)
     return o;
 }
 
+rt_status rt_ledger_share(const rt_ledger *l, int64_t n, rt_ledger **out)
+{
+    rt_ledger *part = NULL;
+    rt_status st = n < 1 ? RT_RAISE(RT_ERR_ARG, "cost shared by %lld", (long long)n) : rt_ledger_create(&part);
+    if (st != RT_OK) return st;
+    part->e = l->e;
+    for (int i = 0; i < N_FIELDS; i++)
+        if (!fields[i].peak) *field(&part->e, i) /= (double)n;
+    *out = part;
+    return RT_OK;
+}
+
 rt_status rt_ledger_restore(rt_ledger *l, const json_t *saved)
 {
     rt_cost_entry e = l->e;

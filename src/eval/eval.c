@@ -1,4 +1,4 @@
-/* One cell of the grid: one student, one set, one seed. */
+/* Cells of the grid: one student, one set, and as many seeds as the trainer has networks. */
 #include "eval/eval.h"
 
 #include <math.h>
@@ -60,51 +60,73 @@ out:
     return st;
 }
 
+/* The last epoch's score of network m; r has its training. */
+static rt_status score(rt_checks *c, const rt_eval_task *task, int64_t m, rt_eval_result *r)
+{
+    rt_status st = RT_OK;
+    const rt_train_data *test = task->test;
+    const int32_t classes = task->classes->n;
+    int64_t *hit = NULL, *seen = NULL;
+    RT_ALLOC(hit, (size_t)classes * sizeof *hit, "per-class counts");
+    RT_ALLOC(seen, (size_t)classes * sizeof *seen, "per-class counts");
+    RT_ALLOC(r->per_class, (size_t)classes * sizeof *r->per_class, "per-class accuracy");
+    RT_TRY(rt_checks_score(c, m, &r->n_correct));
+    for (int64_t i = 0; i < test->n; i++) {
+        seen[test->label[i]]++;
+        hit[test->label[i]] += c->predicted[i] == test->label[i];
+    }
+    for (int32_t k = 0; k < classes; k++) r->per_class[k] = seen[k] ? (double)hit[k] / (double)seen[k] : 0.0;
+    r->n_test = test->n;
+    r->accuracy = (double)r->n_correct / (double)test->n;
+    r->best = NAN;
+    if (task->check_every > 0) {
+        rt_checks_take(c, m, r->n_correct, rt_trainer_recipe(c->t)->epochs);
+        r->best = (double)c->best[m] / (double)test->n;
+        r->best_epoch = c->best_epoch[m];
+    }
+out:
+    rt_free(hit);
+    rt_free(seen);
+    return st;
+}
+
 rt_status rt_eval_data(rt_trainer *t, const rt_train_data *data, const rt_eval_task *task, const rt_train_run *run,
                        rt_eval_result *out)
 {
     rt_status st = RT_OK;
-    rt_train_result tr;
+    const int64_t nets = rt_trainer_networks(t);
+    rt_train_result *tr = NULL;
+    rt_eval_result *r = NULL;
     rt_train_run with_checks = *run;
-    const rt_train_data *test = task->test;
-    int32_t classes = task->classes->n;
-    int64_t *hit = NULL, *seen = NULL;
     double begun = rt_now();
-    rt_eval_result r = {.n_test = test->n, .best = NAN};
-    rt_checks checks = {.t = t, .test = test, .run = run, .every = task->check_every};
-    RT_ALLOC(checks.predicted, (size_t)test->n * sizeof *checks.predicted, "predictions");
-    RT_ALLOC(hit, (size_t)classes * sizeof *hit, "per-class counts");
-    RT_ALLOC(seen, (size_t)classes * sizeof *seen, "per-class counts");
-    RT_ALLOC(r.per_class, (size_t)classes * sizeof *r.per_class, "per-class accuracy");
+    rt_checks checks = {.t = t, .test = task->test, .run = run, .every = task->check_every};
+    RT_ALLOC(tr, (size_t)nets * sizeof *tr, "results");
+    RT_ALLOC(r, (size_t)nets * sizeof *r, "results");
+    RT_ALLOC(checks.best, (size_t)nets * sizeof *checks.best, "checks");
+    RT_ALLOC(checks.best_epoch, (size_t)nets * sizeof *checks.best_epoch, "checks");
+    RT_ALLOC(checks.predicted, (size_t)task->test->n * sizeof *checks.predicted, "predictions");
     if (task->check_every > 0) {
         RT_TRY(rt_checks_open(&checks));
         with_checks.on_epoch = rt_checks_on_epoch;
         with_checks.on_epoch_to = &checks;
     }
-    RT_TRY(rt_trainer_run(t, data, &with_checks, &tr));
-    RT_TRY(rt_checks_score(&checks, &r.n_correct));
-    for (int64_t i = 0; i < test->n; i++) {
-        seen[test->label[i]]++;
-        hit[test->label[i]] += checks.predicted[i] == test->label[i];
+    RT_TRY(rt_trainer_run(t, data, &with_checks, tr));
+    for (int64_t m = 0; m < nets; m++) {
+        r[m] = (rt_eval_result){.first_loss = tr[m].first_loss, .last_loss = tr[m].last_loss, .images_seen = tr[m].images_seen,
+                                .flops = tr[m].flops};
+        RT_TRY(score(&checks, task, m, &r[m]));
     }
-    for (int32_t c = 0; c < classes; c++) r.per_class[c] = seen[c] ? (double)hit[c] / (double)seen[c] : 0.0;
-    if (task->check_every > 0) {
-        rt_checks_take(&checks, r.n_correct, rt_trainer_recipe(t)->epochs);
-        r.best = (double)checks.best / (double)test->n;
-        r.best_epoch = checks.best_epoch;
+    for (int64_t m = 0; m < nets; m++) {
+        r[m].wall_s = (rt_now() - begun) / (double)nets;
+        out[m] = r[m];
+        r[m].per_class = NULL;
     }
-    r.accuracy = (double)r.n_correct / (double)test->n;
-    r.first_loss = tr.first_loss;
-    r.last_loss = tr.last_loss;
-    r.images_seen = tr.images_seen;
-    r.flops = tr.flops;
-    r.wall_s = rt_now() - begun;
-    *out = r;
-    r.per_class = NULL;
 out:
+    for (int64_t m = 0; r && m < nets; m++) rt_eval_result_fini(&r[m]);
+    rt_free(r);
+    rt_free(tr);
+    rt_free(checks.best);
+    rt_free(checks.best_epoch);
     rt_free(checks.predicted);
-    rt_free(hit);
-    rt_free(seen);
-    rt_eval_result_fini(&r);
     return st;
 }

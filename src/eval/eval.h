@@ -49,7 +49,8 @@ typedef struct rt_eval_result {
 } rt_eval_result;
 void rt_eval_result_fini(rt_eval_result *r);
 
-/* Trains student number run->network on the set with the trainer's recipe, then scores it. The set is decoded first
+/* Trains the student of number run->network, or those of a trainer of several networks, on the set with the trainer's recipe,
+ * then scores them: out has one result per network, wall_s its share. The set is decoded first
  * (rt_set_decode). Refuses when the class lists differ, naming the first differing classes, and when set and test data live
  * under different whitenings, naming the fix. Recipes whose views work on uint8 images see the set as stored, 8 bits, and
  * refuse whitened sets. */

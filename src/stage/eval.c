@@ -1,5 +1,9 @@
 /* eval: every set x protocol x student x network is one artefact with its accuracy. A student's trainer is compiled once
- * and reused for every set of the same size. */
+ * and reused for every set of the same size.
+ *
+ * The networks of one set, protocol and student that are still wanted are trained one after the other, or at once in one
+ * compiled step (eval.batched): each is the network it is alone, up to rounding, and in strict mode on the cpu to the bit; its
+ * cost is its share. Two cores are busy with the ten images of one network (bench/nets.c: no gain), a GPU is not: `auto`. */
 #include <stdio.h>
 #include <string.h>
 
@@ -14,7 +18,7 @@ typedef struct bench_seat {
     rt_trainer *t;
     rt_protocol protocol;
     char student[32];
-    int64_t batch, epochs;
+    int64_t batch, epochs, nets;
 } bench_seat;
 
 void rt_run_eval_recipe(const rt_config *c, rt_protocol p, int64_t n, int32_t classes, bool full, rt_recipe *r)
@@ -37,7 +41,7 @@ void rt_run_eval_recipe(const rt_config *c, rt_protocol p, int64_t n, int32_t cl
     if (r->dsa_mode == 'I') r->cutmix = c->dsa.cutmix;
 }
 
-static rt_status seat_for(rt_run *r, bench_seat *seat, rt_protocol p, const char *student, int64_t n, bool full)
+static rt_status seat_for(rt_run *r, bench_seat *seat, rt_protocol p, const char *student, int64_t n, bool full, int64_t nets)
 {
     rt_status st = RT_OK;
     rt_model_desc net;
@@ -46,13 +50,14 @@ static rt_status seat_for(rt_run *r, bench_seat *seat, rt_protocol p, const char
     RT_TRY(rt_run_net(r, student, &net));
     rt_run_eval_recipe(r->c, p, n, net.classes, full, &recipe);
     if (seat->t && seat->protocol == p && !strcmp(seat->student, student) && seat->batch == recipe.batch &&
-        seat->epochs == recipe.epochs)
+        seat->epochs == recipe.epochs && seat->nets == nets)
         return RT_OK;
     rt_trainer_destroy(seat->t);
     seat->t = NULL;
     RT_TRY(rt_run_backend(r, &be));
-    RT_TRY(rt_trainer_create(be, &net, &recipe, &seat->t));
+    RT_TRY(rt_trainer_create_many(be, &net, &recipe, nets, &seat->t));
     seat->protocol = p;
+    seat->nets = nets;
     snprintf(seat->student, sizeof seat->student, "%s", student);
     seat->batch = recipe.batch;
     seat->epochs = recipe.epochs;
@@ -130,18 +135,62 @@ out:
     return st;
 }
 
-static rt_status eval_cell(rt_run *r, cell *c, bench_seat *seat, const rt_set *set)
+/* What a checkpoint of these cells belongs to. */
+static rt_status key_of_cells(const cell *c, int n, char out[RT_HASH_HEX])
+{
+    rt_status st = RT_OK;
+    char *all = NULL;
+    if (n == 1) {
+        memcpy(out, c->key, RT_HASH_HEX);
+        return RT_OK;
+    }
+    RT_ALLOC(all, (size_t)n * RT_HASH_HEX, "keys");
+    for (int k = 0; k < n; k++) memcpy(all + (size_t)k * RT_HASH_HEX, c[k].key, RT_HASH_HEX);
+    RT_TRY(rt_hash_bytes(all, (size_t)n * RT_HASH_HEX, out));
+out:
+    rt_free(all);
+    return st;
+}
+
+/* Commits each cell with its share of the cost. */
+static rt_status commit_cells(rt_run *r, const cell *c, int n, const rt_eval_result *e, rt_ledger *ledger, const rt_recipe *recipe)
+{
+    rt_status st = RT_OK;
+    rt_ledger *part = NULL;
+    rt_ledger_update(ledger);
+    RT_TRY(rt_ledger_share(ledger, n, &part));
+    for (int k = 0; k < n; k++) {
+        RT_TRY(commit_cell(r, &c[k], &e[k], part, recipe));
+        rt_log_line(RT_LOG_INFO, "%s %s %s n%d: %.2f %%", c[k].set, rt_protocol_name(c[k].protocol), c[k].student, c[k].network,
+                    100 * e[k].accuracy);
+    }
+out:
+    rt_ledger_destroy(part);
+    return st;
+}
+
+/* n cells that differ in their networks alone, at once. */
+static rt_status eval_cells(rt_run *r, cell *c, int n, bench_seat *seat, const rt_set *set)
 {
     rt_status st = RT_OK;
     const rt_images *test = NULL, *train = NULL;
     rt_ledger *ledger = NULL;
-    rt_eval_result e = {0};
-    char ckpt[PATH_MAX], phase[160];
+    rt_eval_result *e = NULL;
+    uint64_t *networks = NULL;
+    char ckpt[PATH_MAX], phase[160], key[RT_HASH_HEX];
+    RT_ALLOC(e, (size_t)n * sizeof *e, "results");
+    RT_ALLOC(networks, (size_t)n * sizeof *networks, "networks");
+    for (int k = 0; k < n; k++) networks[k] = (uint64_t)c[k].network;
+    RT_TRY(key_of_cells(c, n, key));
     RT_TRY(rt_run_test(r, &test));
     if (c->full) RT_TRY(rt_run_train(r, &train));
-    snprintf(phase, sizeof phase, "%s %s %s n%d", c->set, rt_protocol_name(c->protocol), c->student, c->network);
-    if ((size_t)snprintf(ckpt, sizeof ckpt, "%s.ckpt", c->path) >= sizeof ckpt) return RT_RAISE(RT_ERR_ARG, "path too long");
-    RT_TRY(seat_for(r, seat, c->protocol, c->student, c->n, c->full));
+    int len = snprintf(phase, sizeof phase, "%s %s %s n%d", c->set, rt_protocol_name(c->protocol), c->student, c->network);
+    if (n > 1 && len > 0 && (size_t)len < sizeof phase) snprintf(phase + len, sizeof phase - (size_t)len, "-%d", c[n - 1].network);
+    if ((size_t)snprintf(ckpt, sizeof ckpt, "%s.ckpt", c->path) >= sizeof ckpt) {
+        st = RT_RAISE(RT_ERR_ARG, "path too long");
+        goto out;
+    }
+    RT_TRY(seat_for(r, seat, c->protocol, c->student, c->n, c->full, n));
     RT_TRY(rt_ledger_create(&ledger));
     rt_ledger_begin(ledger);
     rt_train_data test_data = {.n = test->n, .images = test, .label = test->label, .norm = r->norm};
@@ -149,23 +198,26 @@ static rt_status eval_cell(rt_run *r, cell *c, bench_seat *seat, const rt_set *s
                          .soft_labels = soft_labels(r, c),
                          .check_every = r->c->eval.check_every};
     bool learned = set && rt_protocol_follows_set(c->protocol) && set->step_size > 0;
-    c->lr = learned ? (double)set->step_size : rt_trainer_recipe(seat->t)->optim.lr;
-    c->labels = !set || !set->soft || !task.soft_labels ? "hard" : set->soft_logits ? "logits" : "probabilities";
-    rt_train_run run = {.lr = c->lr, .seed = (uint64_t)r->c->seed, .network = (uint64_t)c->network, .ckpt_dir = ckpt, .inputs_hash = c->key,
+    for (int k = 0; k < n; k++) {
+        c[k].lr = learned ? (double)set->step_size : rt_trainer_recipe(seat->t)->optim.lr;
+        c[k].labels = !set || !set->soft || !task.soft_labels ? "hard" : set->soft_logits ? "logits" : "probabilities";
+    }
+    rt_train_run run = {.lr = c->lr, .seed = (uint64_t)r->c->seed, .networks = networks, .ckpt_dir = ckpt, .inputs_hash = key,
                         .ckpt_seconds = r->c->run.checkpoint_seconds, .keep = (int)r->c->run.keep,
                         .threads = rt_run_threads(r), .phase = phase, .ledger = ledger};
     if (c->full) {
         rt_train_data data = {.n = train->n, .images = train, .label = train->label, .norm = r->norm};
-        RT_TRY(rt_eval_data(seat->t, &data, &task, &run, &e));
+        RT_TRY(rt_eval_data(seat->t, &data, &task, &run, e));
     } else {
-        RT_TRY(rt_eval_set(seat->t, set, &task, &run, &e));
+        RT_TRY(rt_eval_set(seat->t, set, &task, &run, e));
     }
     rt_ledger_entry(ledger)->peak_device_bytes = (double)rt_trainer_arena_bytes(seat->t);
-    RT_TRY(commit_cell(r, c, &e, ledger, rt_trainer_recipe(seat->t)));
+    RT_TRY(commit_cells(r, c, n, e, ledger, rt_trainer_recipe(seat->t)));
     RT_TRY(rt_ckpt_clear(ckpt));
-    rt_log_line(RT_LOG_INFO, "%s: %.2f %%", phase, 100 * e.accuracy);
 out:
-    rt_eval_result_fini(&e);
+    for (int k = 0; e && k < n; k++) rt_eval_result_fini(&e[k]);
+    rt_free(e);
+    rt_free(networks);
     rt_ledger_destroy(ledger);
     return st;
 }
@@ -173,27 +225,54 @@ out:
 /* Images that students see: every tile is one. */
 static int64_t decoded(const rt_set *s) { return s->factor > 1 ? s->n * s->factor * s->factor : s->n; }
 
+/* Networks trained in one step. On a GPU as many as leave room: MOST images' activations. */
+static int at_once(const rt_run *r, const cell *c)
+{
+    enum { MOST = 8192 };
+    rt_recipe recipe;
+    const char *how = r->c->eval.batched;
+    if (!strcmp(how, "off") || (!strcmp(how, "auto") && strcmp(r->c->backend.device, "cuda") != 0)) return 1;
+    rt_run_eval_recipe(r->c, c->protocol, c->n, rt_dataset_classes(r->train_set)->n, c->full, &recipe);
+    const int64_t batch = recipe.batch < c->n ? recipe.batch : c->n;
+    return batch > 0 && MOST / batch > 1 ? (int)(MOST / batch) : 1;
+}
+
+/* All networks of one student under one protocol. */
+static rt_status eval_student(rt_run *r, const rt_stage_opts *o, bench_seat *seat, const cell *like, const rt_set *set, int n_networks)
+{
+    rt_status st = RT_OK;
+    cell *c = NULL;
+    int wanted = 0, most = at_once(r, like);
+    bool skip;
+    RT_ALLOC(c, (size_t)n_networks * sizeof *c, "cells");
+    for (int k = 0; k < n_networks; k++) {
+        c[wanted] = *like;
+        c[wanted].network = k;
+        RT_TRY(name_cell(r, &c[wanted]));
+        RT_TRY(rt_run_skip(c[wanted].path, "eval", c[wanted].key, o->force, &skip));
+        if (!skip) wanted++;
+    }
+    for (int k = 0; k < wanted; k += most) RT_TRY(eval_cells(r, c + k, wanted - k < most ? wanted - k : most, seat, set));
+out:
+    rt_free(c);
+    return st;
+}
+
 static rt_status eval_networks(rt_run *r, const rt_stage_opts *o, bench_seat *seat, const char *name, const char *content,
                                const rt_set *set, int n_networks, bool full)
 {
     rt_status st = RT_OK;
     char dir[PATH_MAX];
-    bool skip;
     RT_TRY(rt_run_path(r, dir, "evals/%s", name));
     RT_TRY(rt_fs_mkdirs(dir));
     for (int32_t p = 0; p < r->c->eval.protocols.n; p++)
-        for (int32_t s = 0; s < r->c->eval.students.n; s++)
-            for (int k = 0; k < n_networks; k++) {
-                cell c = {.student = r->c->eval.students.v[s], .network = k, .full = full,
-                          .n = set ? decoded(set) : rt_dataset_count(r->train_set)};
-                snprintf(c.set, sizeof c.set, "%s", name);
-                snprintf(c.content, sizeof c.content, "%s", content);
-                RT_TRY(rt_protocol_find(r->c->eval.protocols.v[p], &c.protocol));
-                RT_TRY(name_cell(r, &c));
-                RT_TRY(rt_run_skip(c.path, "eval", c.key, o->force, &skip));
-                if (skip) continue;
-                RT_TRYF(eval_cell(r, &c, seat, set), "%s, %s, %s", name, r->c->eval.protocols.v[p], c.student);
-            }
+        for (int32_t s = 0; s < r->c->eval.students.n; s++) {
+            cell c = {.student = r->c->eval.students.v[s], .full = full, .n = set ? decoded(set) : rt_dataset_count(r->train_set)};
+            snprintf(c.set, sizeof c.set, "%s", name);
+            snprintf(c.content, sizeof c.content, "%s", content);
+            RT_TRY(rt_protocol_find(r->c->eval.protocols.v[p], &c.protocol));
+            RT_TRYF(eval_student(r, o, seat, &c, set, n_networks), "%s, %s, %s", name, r->c->eval.protocols.v[p], c.student);
+        }
 out:
     return st;
 }

@@ -93,10 +93,9 @@ static rt_status build_train_step(rt_trainer *t, int64_t batch, rt_train_step *s
     }
     rt_forward f;
     RT_TRY(rt_model_forward(t->model, g, x, theta, buffers, 1, &f));
-    rt_val loss = rt_softmax_ce(g, f.logits, q), sum; /* each network's mean; their sum has all their gradients */
-    loss = t->nets == 1 ? rt_mean_all(g, loss)
-                        : rt_mean(g, rt_reshape(g, loss, RT_SHAPE(RT_F32, t->nets, batch)), 1u << 1, false);
-    sum = t->nets == 1 ? loss : rt_sum_all(g, loss);
+    rt_val ce = rt_softmax_ce(g, f.logits, q), loss; /* each network's mean; their sum has all their gradients */
+    loss = t->nets == 1 ? rt_mean_all(g, ce) : rt_mean(g, rt_reshape(g, ce, RT_SHAPE(RT_F32, t->nets, batch)), 1u << 1, false);
+    rt_val sum = rt_mul_scalar(g, rt_sum_all(g, ce), 1.0 / (double)batch);
     RT_TRY(rt_model_grad(t->model, g, sum, theta, &grad));
     if (t->recipe.gsam_rho > 0) RT_TRY(sharpened(t, g, x, q, theta, buffers, batch, &grad));
     rt_val theta_new = rt_optim_step(g, &t->recipe.optim, theta, state, grad, hyper, decay, state_new);

@@ -292,7 +292,6 @@ static rt_status one_step(rt_trainer *t, const rt_train_data *d, const rt_train_
     rt_train_step *s = NULL;
     rt_exec_stats cost;
     float hyper[3], *loss = NULL;
-    const double share = 1.0 / (double)t->nets;
     RT_ALLOC(loss, (size_t)t->nets * sizeof *loss, "losses");
     RT_TRY(rt_train_step_get(t, batch, &s));
     int64_t first = c->batch_in_epoch * t->recipe.batch;
@@ -314,7 +313,7 @@ static rt_status one_step(rt_trainer *t, const rt_train_data *d, const rt_train_
     c->sum.steps++;
     rt_exec_get_stats(s->exec, &cost);
     c->sum.images_seen += (double)batch;
-    c->sum.flops += cost.flops * share;
+    c->sum.flops += cost.flops / (double)t->nets;
     if (run->ledger) {
         rt_ledger_entry(run->ledger)->images_seen += (double)(batch * t->nets);
         rt_ledger_entry(run->ledger)->flops += cost.flops;

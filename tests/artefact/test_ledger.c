@@ -92,6 +92,26 @@ START_TEST(unmeasured_energy_stays_unknown)
 }
 END_TEST
 
+START_TEST(shares_add_up)
+{
+    rt_ledger *l = NULL, *part = NULL;
+    rt_ok(rt_ledger_create(&l));
+    rt_ledger_begin(l);
+    *rt_ledger_entry(l) = (rt_cost_entry){.flops = 8, .images_seen = 4, .peak_host_bytes = 100, .energy_j = NAN, .segments = 3};
+    rt_ledger_update(l);
+    rt_ok(rt_ledger_share(l, 4, &part));
+    double wall = rt_ledger_entry(part)->wall_s;
+    rt_assert_near(wall, rt_ledger_entry(l)->wall_s / 4, 0, 0);
+    rt_ledger_update(part); /* its clock stands still */
+    ck_assert(rt_ledger_entry(part)->wall_s == wall && rt_ledger_entry(part)->flops == 2 && rt_ledger_entry(part)->images_seen == 1);
+    ck_assert(rt_ledger_entry(part)->peak_host_bytes == rt_ledger_entry(l)->peak_host_bytes && isnan(rt_ledger_entry(part)->energy_j));
+    ck_assert_int_eq(rt_ledger_entry(part)->segments, 3);
+    rt_ledger_destroy(part);
+    rt_fails(rt_ledger_share(l, 0, &part), RT_ERR_ARG);
+    rt_ledger_destroy(l);
+}
+END_TEST
+
 START_TEST(bad_saved_costs_are_refused)
 {
     static const char *const bad[] = {"{}", "[]", "{\"segments\":0}", "{\"segments\":1}", "{\"segments\":1.5}"};
@@ -119,6 +139,7 @@ static const rt_test tests[] = {
     {"wall and cpu run", wall_and_cpu_run},
     {"segments sum", segments_sum},
     {"unmeasured energy stays unknown", unmeasured_energy_stays_unknown},
+    {"shares add up", shares_add_up},
     {"bad saved costs are refused", bad_saved_costs_are_refused},
 };
 RT_SUITE("artefact.ledger", tests)

@@ -108,6 +108,7 @@ static void same(const outcome *all, const outcome *one, int m, const char *what
     ck_assert_mem_eq(all->early_buffers + (size_t)m * b, one->early_buffers, b * sizeof(float));
     ck_assert_mem_eq(all->predicted[m], one->predicted[0], sizeof one->predicted[0]);
     ck_assert(all->r[m].first_loss == one->r[0].first_loss && all->r[m].last_loss == one->r[0].last_loss);
+    ck_assert_msg(all->r[m].flops == one->r[0].flops, "%s: %.17g flops, alone %.17g", what, all->r[m].flops, one->r[0].flops);
     ck_assert(all->r[m].steps == one->r[0].steps && all->r[m].images_seen == one->r[0].images_seen);
     ck_assert_msg(memcmp(one->theta, one->early, p * sizeof(float)) != 0, "%s: nothing learned after the snapshot", what);
 }
@@ -120,6 +121,7 @@ START_TEST(networks_end_as_they_do_alone)
         const int threads = k % 2 + 1;
         rt_recipe r = recipe((rt_augment_kind)(k % 4), k % 3 == 1);
         if (k >= 8 && r.augment == RT_AUGMENT_DSA) r.dsa_mode = 'I', r.cutmix = 0.5;
+        if (k >= 10) r.gsam_rho = 0.05, r.gsam_alpha = 0.3;
         snprintf(what, sizeof what, "augmentation %d, recipe %d", k % 4, k);
         rt_ok(train(threads, &nets[k / 4 % 2], &r, 0, M, NULL, &all));
         ck_assert(memcmp(all.theta, all.theta + all.p, (size_t)all.p * sizeof(float)) != 0);
