@@ -8,14 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "methods/coreset/coreset.h"
-#include "probe.h"
+#include "bench.h"
 
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
+#include "methods/coreset/coreset.h"
 
 /* Features after a ReLU look like this: many zeros, no sign. The comparator draws the same integers. */
 static void features(float *x, int64_t count)

@@ -16,13 +16,6 @@
 
 #include "nn/nn.h"
 #include "optim/optim.h"
-#include "probe.h"
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
 
 void gpu_print(const gpu_bench *b, const char *fields, double *ms, int n, double cold_s, double unit, const char *per, double peak_mb)
 {

@@ -5,15 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "bench.h"
 #include "retort/exec.h"
-
-#define TRY(expr)                                                                                                      \
-    do {                                                                                                               \
-        if ((expr) != RT_OK) {                                                                                         \
-            fprintf(stderr, "%s: %s (%s)\n", #expr, rt_error_what(), rt_error_where());                                \
-            exit(1);                                                                                                   \
-        }                                                                                                              \
-    } while (0)
 
 typedef struct gpu_bench {
     rt_backend *be;

@@ -7,31 +7,10 @@
  * both by turns. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
+
+#include "bench.h"
 
 #include "data/data.h"
-#include "probe.h"
-
-#define TRY(expr)                                                                                                      \
-    do {                                                                                                               \
-        if ((expr) != RT_OK) {                                                                                         \
-            fprintf(stderr, "%s: %s (%s)\n", #expr, rt_error_what(), rt_error_where());                                \
-            exit(1);                                                                                                   \
-        }                                                                                                              \
-    } while (0)
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double cpu_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 int main(int argc, char **argv)
 {
@@ -56,7 +35,7 @@ int main(int argc, char **argv)
     TRY(rt_loader_create(d, &o, NULL, &l));
     double cpu = 0;
     for (int e = -1; e < epochs; e++) {
-        if (e == 0) cpu = cpu_now();
+        if (e == 0) cpu = bench_cpu();
         double t = probe_now();
         rt_loader_batch b;
         TRY(rt_loader_start(l, (uint64_t)(e + 1), 0));
@@ -64,7 +43,7 @@ int main(int argc, char **argv)
         while (b.n);
         if (e >= 0) rate[e] = (double)rt_dataset_count(d) / (probe_now() - t);
     }
-    cpu = (cpu_now() - cpu) / ((double)epochs * (double)rt_dataset_count(d));
+    cpu = (bench_cpu() - cpu) / ((double)epochs * (double)rt_dataset_count(d));
     qsort(rate, (size_t)epochs, sizeof *rate, ascending);
     printf(
         "{\"bench\": \"loader\", \"by\": \"retort\", \"threads\": %d, \"images\": %lld, \"size\": %d, \"img_s\": %.1f, "

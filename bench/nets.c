@@ -11,25 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench.h"
+
 #include "base/rng.h"
-#include "probe.h"
 #include "teacher/train.h"
 
 enum { CLASSES = 10, SIZE = 32, PX = SIZE * SIZE * 3, MAX_PAIRS = 15 };
-
-#define TRY(expr)                                                                                                      \
-    do {                                                                                                               \
-        if ((expr) != RT_OK) {                                                                                         \
-            fprintf(stderr, "%s: %s (%s)\n", #expr, rt_error_what(), rt_error_where());                                \
-            exit(1);                                                                                                   \
-        }                                                                                                              \
-    } while (0)
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
 
 static double median(const double *v, int n)
 {

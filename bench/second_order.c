@@ -14,18 +14,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include "bench.h"
 
 #include "methods/distill/unroll.h"
-#include "probe.h"
-
-#define TRY(expr)                                                                                                      \
-    do {                                                                                                               \
-        if ((expr) != RT_OK) {                                                                                         \
-            fprintf(stderr, "%s: %s (%s)\n", #expr, rt_error_what(), rt_error_where());                                \
-            exit(1);                                                                                                   \
-        }                                                                                                              \
-    } while (0)
 
 typedef struct bench {
     rt_backend *be;
@@ -37,12 +29,6 @@ typedef struct bench {
     int batch, steps;
     bool profile;
 } bench;
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
 
 static float noise(int64_t i) { return (float)((double)(i * 2654435761u % 1000003u) / 500001.5 - 1); }
 
@@ -132,25 +118,17 @@ static void open_graph(bench *b, const char *work)
     rt_graph_destroy(g);
 }
 
-/* Processor time of all threads: steadier than wall time when others share the cores. */
-static double cpu_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return 1e3 * (double)t.tv_sec + 1e-6 * (double)t.tv_nsec;
-}
-
 /* Milliseconds of one step; *cpu receives its processor time. */
 static double once(bench *b, double *cpu)
 {
     rt_unroll_result r;
-    const double t = probe_now(), c = cpu_ms();
+    const double t = probe_now(), c = 1e3 * bench_cpu();
     if (b->u)
         TRY(rt_unroll_run(b->u, b->theta, b->target, 0, &r));
     else
         TRY(rt_exec_run(b->ex));
     const double per = b->u ? b->steps : 1;
-    *cpu = (cpu_ms() - c) / per;
+    *cpu = (1e3 * bench_cpu() - c) / per;
     return 1e3 * (probe_now() - t) / per;
 }
 

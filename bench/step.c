@@ -7,35 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include "bench.h"
 
 #include "base/rng.h"
 #include "nn/nn.h"
 #include "optim/optim.h"
-#include "probe.h"
 #include "retort/exec.h"
-
-#define TRY(expr)                                                                                                      \
-    do {                                                                                                               \
-        if ((expr) != RT_OK) {                                                                                         \
-            fprintf(stderr, "%s: %s (%s)\n", #expr, rt_error_what(), rt_error_where());                                \
-            exit(1);                                                                                                   \
-        }                                                                                                              \
-    } while (0)
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/* Processor time of all threads: steadier than wall time when others share the cores. */
-static double cpu_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return 1e3 * (double)t.tv_sec + 1e-6 * (double)t.tv_nsec;
-}
 
 static rt_tensor *tensor(rt_backend *be, rt_shape s, const float *data)
 {
@@ -94,10 +72,10 @@ int main(int argc, char **argv)
     double *ms = calloc((size_t)runs, sizeof *ms), cpu = 0, fma = probe_fma(), gemm = probe_sgemm();
     TRY(rt_exec_run(ex));
     for (int r = 0; r < runs; r++) {
-        double t = probe_now(), c = cpu_ms();
+        double t = probe_now(), c = 1e3 * bench_cpu();
         TRY(rt_exec_run(ex));
         ms[r] = 1e3 * (probe_now() - t);
-        c = cpu_ms() - c;
+        c = 1e3 * bench_cpu() - c;
         cpu = r == 0 || c < cpu ? c : cpu;
     }
     double fma2 = probe_fma(), gemm2 = probe_sgemm(), peak = fma > fma2 ? fma : fma2, top = gemm > gemm2 ? gemm : gemm2;
