@@ -8,6 +8,8 @@
 #include <cuda_runtime_api.h>
 #include <stdint.h>
 
+#include "math/view.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -106,6 +108,17 @@ typedef struct rt_k_norm_tangent {
 } rt_k_norm_tangent;
 enum { RT_K_NORM_SUMS = 2, RT_K_NORM_DX_SUMS = 7, RT_K_NORM_STATS = 6 }; /* sums of either op */
 cudaError_t rt_k_norm_tangent_run(const rt_k_norm_tangent *a, cudaStream_t s);
+
+/* --- batches of views of resident images (math/view.h): out [batch,h,w,3] from px [n,h,w,3]; table [256,3]: normalised values */
+typedef struct rt_k_views {
+    const uint8_t *px;
+    const rt_pixel_view *plan; /* [batch], on the device */
+    const float *table;
+    float *out;
+    int64_t batch;
+    int32_t h, w, resize;
+} rt_k_views;
+cudaError_t rt_k_views_fill(const rt_k_views *a, cudaStream_t s);
 
 /* --- losses over the last axis ---------------------------------------------------------------------------------------------- */
 cudaError_t rt_k_log_softmax(const float *x, float *y, int64_t rows, int64_t cols, cudaStream_t s);

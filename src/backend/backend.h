@@ -5,6 +5,7 @@
 #ifndef RT_BACKEND_BACKEND_H
 #define RT_BACKEND_BACKEND_H
 
+#include "math/view.h"
 #include "ops/row.h"
 #include "retort/exec.h"
 
@@ -54,6 +55,10 @@ typedef struct rt_backend_vtable {
     rt_status (*capture_end)(rt_backend *be, bool keep, void **graph);
     rt_status (*graph_launch)(rt_backend *be, void *graph);
     void (*graph_free)(rt_backend *be, void *graph);
+    /* Optional: out [batch,h,w,3] from uint8 images [.,h,w,3] through batch views (math/view.h); table [256,3] holds the normalised
+     * values of a byte per channel. Every pointer is this backend's memory; indices are the caller's care. */
+    rt_status (*views)(rt_backend *be, const uint8_t *px, const rt_pixel_view *plan, const float *table, int64_t batch, int32_t h,
+                       int32_t w, bool resize, void *out);
     void (*close)(rt_backend *be);
 } rt_backend_vtable;
 

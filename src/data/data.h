@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "base/hash.h"
+#include "retort/exec.h"
 #include "retort/status.h"
 
 /* --- classes ----------------------------------------------------------------------------------------------------- */
@@ -150,6 +151,15 @@ rt_status rt_view_draw(const rt_view *view, int32_t h, int32_t w, uint64_t seed,
  * are shifted and mirrored as they are (what lies outside is 0, the mean) and whitened after a random resized crop. */
 rt_status rt_batch_fill(const rt_images *im, const int64_t *idx, int64_t batch, const rt_normalise *nm,
                         const rt_view *view, uint64_t seed, uint64_t step, int threads, float *out);
+/* The same where the arithmetic runs: the images lie in the backend's memory, a batch costs its plan. Backends without a kernel for it
+ * are given rt_batch_fill's. Borrows be and im until close. */
+typedef struct rt_resident rt_resident;
+rt_status rt_resident_open(rt_backend *be, const rt_images *im, rt_resident **out);
+/* x [batch,h,w,3] of that backend gets what rt_batch_fill would write, to the bit. partner (with cut), or NULL: CutMix, place b shows place
+ * partner[b] in rows [cut[0], cut[1]) and columns [cut[2], cut[3]). */
+rt_status rt_resident_fill(rt_resident *r, const int64_t *idx, int64_t batch, const rt_normalise *nm, const rt_view *view, uint64_t seed,
+                           uint64_t step, const int64_t *partner, const int32_t *cut, int threads, rt_tensor *x);
+void rt_resident_close(rt_resident *r); /* accepts NULL */
 /* Epoch permutation: a pure function of (seed, epoch, n). */
 void rt_epoch_order(uint64_t seed, uint64_t epoch, int64_t n, int64_t *order);
 

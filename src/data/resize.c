@@ -35,8 +35,9 @@
 
 #include "base/alloc.h"
 #include "data/internal.h"
+#include "math/view.h"
 
-enum { FRACTION = 32 - 8 - 2, SPLIT = 11, GROUP = 4, CHUNK = 64 };
+enum { FRACTION = RT_TAP_FRACTION, SPLIT = 11, GROUP = 4, CHUNK = 64 };
 
 typedef struct axis {
     int32_t n;              /* outputs */
@@ -46,12 +47,6 @@ typedef struct axis {
     int32_t groups;         /* of four taps per output, in quad */
     int16_t *quad;          /* n * groups * 32: high halves for two lanes, then low halves; NULL: not wanted */
 } axis;
-
-static double bilinear(double x)
-{
-    if (x < 0.0) x = -x;
-    return x < 1.0 ? 1.0 - x : 0.0;
-}
 
 static double bicubic(double x)
 {
@@ -75,31 +70,25 @@ static rt_status axis_init(axis *ax, int32_t n_in, int32_t a, int32_t b, int32_t
 {
     rt_status st = RT_OK;
     double *w = NULL;
-    double scale = (double)b / n_out, fscale = scale < 1.0 ? 1.0 : scale;
-    double support = (f == RT_BICUBIC ? 2.0 : 1.0) * fscale, inv = 1.0 / fscale;
+    const double scale = (double)b / n_out, reach = f == RT_BICUBIC ? 2.0 : 1.0;
     ax->n = win_n;
-    ax->taps = (int32_t)ceil(support) * 2 + 1;
+    ax->taps = (int32_t)ceil(reach * (scale < 1.0 ? 1.0 : scale)) * 2 + 1;
     RT_ALLOC(ax->first, 2 * (size_t)win_n * sizeof *ax->first, "resize bounds");
     ax->count = ax->first + win_n;
     RT_ALLOC(ax->k, (size_t)win_n * (size_t)ax->taps * sizeof *ax->k, "resize coefficients");
     RT_ALLOC(w, (size_t)ax->taps * sizeof *w, "resize coefficients");
     for (int32_t i = 0; i < win_n; i++) {
-        double centre = a + (win0 + i + 0.5) * scale, sum = 0.0;
-        int32_t lo = (int32_t)(centre - support + 0.5), hi = (int32_t)(centre + support + 0.5);
-        if (lo < 0) lo = 0;
-        if (hi > n_in) hi = n_in;
-        int32_t n = hi - lo, *k = ax->k + (size_t)i * (size_t)ax->taps;
-        for (int32_t t = 0; t < n; t++) {
-            double x = (t + lo - centre + 0.5) * inv;
-            w[t] = f == RT_BICUBIC ? bicubic(x) : bilinear(x);
+        const rt_taps at = rt_taps_at(n_in, a, b, n_out, win0 + i, reach);
+        int32_t *k = ax->k + (size_t)i * (size_t)ax->taps;
+        double sum = 0.0;
+        for (int32_t t = 0; t < at.n; t++) {
+            double x = rt_tap_at(at, t);
+            w[t] = f == RT_BICUBIC ? bicubic(x) : rt_tap_bilinear(x);
             sum += w[t];
         }
-        for (int32_t t = 0; t < n; t++) {
-            double v = sum != 0.0 ? w[t] / sum : w[t];
-            k[t] = (int32_t)(v < 0 ? -0.5 + v * (1 << FRACTION) : 0.5 + v * (1 << FRACTION));
-        }
-        ax->first[i] = lo;
-        ax->count[i] = n;
+        for (int32_t t = 0; t < at.n; t++) k[t] = rt_tap_fixed(w[t], sum);
+        ax->first[i] = at.lo;
+        ax->count[i] = at.n;
     }
 out:
     rt_free(w);
@@ -108,12 +97,6 @@ out:
         *ax = (axis){0};
     }
     return st;
-}
-
-static inline uint8_t clip8(int32_t v)
-{
-    v >>= FRACTION;
-    return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
 }
 
 /* One output pixel of one row. */
@@ -127,9 +110,9 @@ static inline void tap_pixel(const axis *ax, int32_t x, const uint8_t *row, uint
         g += p[1] * k[t];
         b += p[2] * k[t];
     }
-    dst[0] = clip8(r);
-    dst[1] = clip8(g);
-    dst[2] = clip8(b);
+    dst[0] = rt_tap_byte(r);
+    dst[1] = rt_tap_byte(g);
+    dst[2] = rt_tap_byte(b);
 }
 
 static void horizontal_plain(const axis *ax, const uint8_t *src, size_t stride, int32_t rows, uint8_t *dst)
@@ -218,7 +201,7 @@ static inline void column_chunk(const int32_t *k, int32_t taps, const uint8_t *p
         int32_t kt = k[t];
         for (size_t i = 0; i < n; i++) acc[i] += p[i] * kt;
     }
-    for (size_t i = 0; i < n; i++) dst[i] = clip8(acc[i]);
+    for (size_t i = 0; i < n; i++) dst[i] = rt_tap_byte(acc[i]);
 }
 
 /* Source row of output y's first tap is ax->first[y] - row0. */

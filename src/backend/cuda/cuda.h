@@ -80,6 +80,9 @@ void rt_cuda_map(const rt_shape *out, const int64_t *sa, const int64_t *sb, rt_k
 rt_k_fault rt_cuda_fault(const rt_prepared *p);
 rt_status rt_cuda_fault_check(rt_cuda_backend *cb);
 
+rt_status rt_cuda_views(rt_backend *be, const uint8_t *px, const rt_pixel_view *plan, const float *table, int64_t batch, int32_t h,
+                        int32_t w, bool resize, void *out);
+
 extern const rt_kernel rt_cuda_kernels[RT_OP_COUNT];
 
 /* Families: what table.c points at. */

@@ -146,6 +146,7 @@ static const rt_backend_vtable vtable = {
     .graph_launch = rt_cuda_graph_launch,
     .graph_free = rt_cuda_graph_free,
     .end_run = cuda_end_run,
+    .views = rt_cuda_views,
     .close = cuda_close,
 };
 
