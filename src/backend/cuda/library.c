@@ -159,6 +159,8 @@ void rt_cublaslt_close(rt_cublaslt *l)
     memset(l, 0, sizeof *l);
 }
 
+static const char memory_fix[] = "use a smaller batch, or free the device: another process may hold its memory";
+
 rt_status rt_cudnn_failed(const rt_cudnn *l, int status, const char *what)
 {
     char more[256] = "";
@@ -166,7 +168,9 @@ rt_status rt_cudnn_failed(const rt_cudnn *l, int status, const char *what)
     rt_status as = status / 1000 == RT_CUDNN_STATUS_NOT_SUPPORTED / 1000 ? RT_ERR_UNSUPPORTED : RT_ERR_DEVICE;
     if (status == RT_CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED || status == RT_CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED)
         as = RT_ERR_NOMEM;
-    return RT_RAISE(as, "%.*s: %s (%d)%s%s", (int)strcspn(what, "("), what, l->cudnnGetErrorString(status), status, *more ? ": " : "", more);
+    rt_status st = RT_RAISE(as, "%.*s: %s (%d)%s%s", (int)strcspn(what, "("), what, l->cudnnGetErrorString(status), status,
+                            *more ? ": " : "", more);
+    return st == RT_ERR_NOMEM ? rt_error_fix(st, "%s", memory_fix) : st;
 }
 
 rt_status rt_cublaslt_failed(const rt_cublaslt *l, int status, const char *what)
@@ -174,5 +178,6 @@ rt_status rt_cublaslt_failed(const rt_cublaslt *l, int status, const char *what)
     rt_status as = status == RT_CUBLAS_STATUS_ALLOC_FAILED    ? RT_ERR_NOMEM
                    : status == RT_CUBLAS_STATUS_NOT_SUPPORTED ? RT_ERR_UNSUPPORTED
                                                               : RT_ERR_DEVICE;
-    return RT_RAISE(as, "%.*s: %s (%d)", (int)strcspn(what, "("), what, l->cublasLtGetStatusString(status), status);
+    rt_status st = RT_RAISE(as, "%.*s: %s (%d)", (int)strcspn(what, "("), what, l->cublasLtGetStatusString(status), status);
+    return st == RT_ERR_NOMEM ? rt_error_fix(st, "%s", memory_fix) : st;
 }
