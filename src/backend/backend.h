@@ -59,6 +59,7 @@ typedef struct rt_backend_vtable {
      * values of a byte per channel. Every pointer is this backend's memory; indices are the caller's care. */
     rt_status (*views)(rt_backend *be, const uint8_t *px, const rt_pixel_view *plan, const float *table, int64_t batch, int32_t h,
                        int32_t w, bool resize, void *out);
+    size_t (*free_bytes)(rt_backend *be); /* optional: of its own memory, now; 0: it cannot say */
     void (*close)(rt_backend *be);
 } rt_backend_vtable;
 

@@ -9,8 +9,9 @@
 #include "base/alloc.h"
 #include "rt_kernels.h"
 
-/* The way of host data to the device: pinned slots, each with its twin on the device (staging.c). */
-enum { RT_CUDA_SLOTS = 4, RT_CUDA_SLOT_BYTES = 1 << 20 };
+/* The way of host data to the device: pinned slots, each with its twin on the device (staging.c). As many as a training step has
+ * small inputs, so that all of the next step's can be on their way while a step runs. */
+enum { RT_CUDA_SLOTS = 8, RT_CUDA_SLOT_BYTES = 1 << 20 };
 typedef struct rt_cuda_staging {
     char *pinned, *device;             /* RT_CUDA_SLOTS slots each */
     cudaStream_t stream;               /* uploads */

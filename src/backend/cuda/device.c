@@ -67,6 +67,15 @@ static void cuda_free(rt_backend *be, void *p)
     if (p) cudaFree(p);
 }
 
+static size_t cuda_free_bytes(rt_backend *be)
+{
+    size_t free_bytes = 0, total = 0;
+    (void)be;
+    if (cudaMemGetInfo(&free_bytes, &total) == cudaSuccess) return free_bytes;
+    (void)cudaGetLastError();
+    return 0;
+}
+
 static rt_status cuda_upload(rt_backend *be, void *dst, const void *src, size_t bytes)
 {
     return rt_cuda_stage((rt_cuda_backend *)be, dst, src, bytes);
@@ -147,6 +156,7 @@ static const rt_backend_vtable vtable = {
     .graph_free = rt_cuda_graph_free,
     .end_run = cuda_end_run,
     .views = rt_cuda_views,
+    .free_bytes = cuda_free_bytes,
     .close = cuda_close,
 };
 
