@@ -160,6 +160,13 @@ rt_status rt_resident_open(rt_backend *be, const rt_images *im, rt_resident **ou
 rt_status rt_resident_fill(rt_resident *r, const int64_t *idx, int64_t batch, const rt_normalise *nm, const rt_view *view, uint64_t seed,
                            uint64_t step, const int64_t *partner, const int32_t *cut, int threads, rt_tensor *x);
 void rt_resident_close(rt_resident *r); /* accepts NULL */
+/* Whether be makes batches of im itself and im takes at most half of the memory that be has free, which leaves room for whatever comes
+ * later. The two halves of rt_resident_fill are for such images only: a batch is drawn in parts, each at its first place and with its
+ * own seed (partners and places count from there), then made at once into x, of as many places. resize: the views were rrc. */
+bool rt_resident_fits(rt_backend *be, const rt_images *im);
+rt_status rt_resident_draw(rt_resident *r, int64_t first, const int64_t *idx, int64_t n, const rt_view *view, uint64_t seed, uint64_t step,
+                           const int64_t *partner, const int32_t *cut);
+rt_status rt_resident_make(rt_resident *r, const rt_normalise *nm, bool resize, rt_tensor *x);
 /* Epoch permutation: a pure function of (seed, epoch, n). */
 void rt_epoch_order(uint64_t seed, uint64_t epoch, int64_t n, int64_t *order);
 
