@@ -1,5 +1,6 @@
-/* One batch on the host: order, views, mixing and labels of every network, and its way to the step's tensors. What network m
- * of several sees is drawn with its own seed and lies in block m, exactly as if it were alone. */
+/* One batch: order, views, mixing and labels of every network, and its way to the step's tensors. What network m of several sees
+ * is drawn with its own seed and lies in block m, exactly as if it were alone. Draws are the host's; pixels are made from them on
+ * the device where the images fit there, else here: the same bytes. */
 #include <math.h>
 #include <string.h>
 
@@ -10,6 +11,7 @@
 
 void rt_staging_fini(rt_staging *s)
 {
+    rt_resident_close(s->resident);
     rt_free(s->x);
     rt_free(s->q);
     rt_free(s->color);
@@ -23,26 +25,28 @@ void rt_staging_fini(rt_staging *s)
     rt_free(s->order);
 }
 
-rt_status rt_staging_init(rt_staging *s, const rt_trainer *t, int64_t batch, int64_t n)
+rt_status rt_staging_init(rt_staging *s, const rt_trainer *t, const rt_train_data *data, int64_t batch)
 {
     rt_status st = RT_OK;
     const rt_model_desc *d = rt_model_desc_of(t->model);
     size_t b = (size_t)(batch * t->nets), px = (size_t)d->size * (size_t)d->size * (size_t)d->channels;
-    s->n = n;
-    RT_ALLOC(s->x, b * px * sizeof(float), "batch of images");
+    s->n = data->n;
+    if (data->images && rt_resident_fits(t->be, data->images)) RT_TRY(rt_resident_open(t->be, data->images, &s->resident));
+    else RT_ALLOC(s->x, b * px * sizeof(float), "batch of images");
     RT_ALLOC(s->q, b * (size_t)d->classes * sizeof(float), "batch of labels");
     RT_ALLOC(s->color, b * 3 * sizeof(float), "augmentation parameters");
     RT_ALLOC(s->affine, b * 6 * sizeof(float), "augmentation parameters");
     RT_ALLOC(s->box, b * 4 * sizeof(float), "augmentation parameters");
-    RT_ALLOC(s->order, (size_t)(n * t->nets) * sizeof(int64_t), "epoch order");
-    if (t->recipe.augment == RT_AUGMENT_RRC_CUTMIX)
-        RT_ALLOC(s->patch, (size_t)batch * px * sizeof(float), "CutMix patches");
-    if (t->recipe.augment == RT_AUGMENT_DSA && t->recipe.cutmix > 0) {
+    RT_ALLOC(s->order, (size_t)(s->n * t->nets) * sizeof(int64_t), "epoch order");
+    const bool in_graph = t->recipe.augment == RT_AUGMENT_DSA && t->recipe.cutmix > 0;
+    const bool in_views = t->recipe.augment == RT_AUGMENT_RRC_CUTMIX;
+    if (in_graph || in_views) {
         RT_ALLOC(s->mix_q, b * (size_t)d->classes * sizeof(float), "CutMix labels");
-        RT_ALLOC(s->mix_box, b * 4 * sizeof(float), "CutMix boxes");
-        RT_ALLOC(s->partner, b * sizeof(int32_t), "CutMix partners");
         RT_ALLOC(s->scratch, (size_t)batch * sizeof(int64_t), "CutMix partners");
+        RT_ALLOC(s->partner, b * sizeof(int32_t), "CutMix partners");
     }
+    if (in_graph) RT_ALLOC(s->mix_box, b * 4 * sizeof(float), "CutMix boxes");
+    if (in_views && s->x) RT_ALLOC(s->patch, (size_t)batch * px * sizeof(float), "CutMix patches");
 out:
     return st;
 }
@@ -67,15 +71,10 @@ static void fill_labels(const rt_train_data *d, const int64_t *idx, int64_t batc
 }
 
 /* CutMix (Yun et al., ICCV 2019) in the form of decoupled.md 1.6: one box, one permutation and one lambda ~ U(0,1) =
- * Beta(1,1) per batch; the label weight is the true area of the clipped box. */
-static rt_status cut_mix(const rt_model_desc *m, uint64_t seed, uint64_t step, int64_t batch, float *px, float *q,
-                         float *patch)
+ * Beta(1,1) per batch; the label weight is the true area of the clipped box. cut: rows [0], [1]) and columns [2], [3]). Returns
+ * the share of its own area that an image keeps. */
+static float draw_cut(int64_t size, uint64_t seed, uint64_t step, int64_t batch, int64_t *partner, int32_t cut[4])
 {
-    rt_status st = RT_OK;
-    int64_t *partner = NULL, size = m->size, c = m->channels, k = m->classes;
-    float *mixed = NULL;
-    RT_ALLOC(partner, (size_t)batch * sizeof *partner, "CutMix partners");
-    RT_ALLOC(mixed, (size_t)(batch * k) * sizeof *mixed, "CutMix labels");
     rt_rng r = rt_rng_at(seed, RT_RNG_MIX, step, 0);
     double lambda = (double)rt_rng_uniform(&r), side = sqrt(1.0 - lambda);
     int64_t half = (int64_t)(side * (double)size) / 2;
@@ -84,24 +83,20 @@ static rt_status cut_mix(const rt_model_desc *m, uint64_t seed, uint64_t step, i
     int64_t x0 = cx - half < 0 ? 0 : cx - half, x1 = cx + half > size ? size : cx + half;
     for (int64_t b = 0; b < batch; b++) partner[b] = b;
     rt_rng_shuffle(&r, partner, batch);
-    size_t row = (size_t)((x1 - x0) * c), image = (size_t)(size * size * c), rows = (size_t)(y1 - y0);
+    cut[0] = (int32_t)y0, cut[1] = (int32_t)y1, cut[2] = (int32_t)x0, cut[3] = (int32_t)x1;
+    return 1.0f - (float)((y1 - y0) * (x1 - x0)) / (float)(size * size);
+}
+
+static void paste_cut(const rt_model_desc *m, int64_t batch, const int64_t *partner, const int32_t cut[4], float *px, float *patch)
+{
+    const size_t size = (size_t)m->size, c = (size_t)m->channels, image = size * size * c;
+    const size_t rows = (size_t)(cut[1] - cut[0]), row = (size_t)(cut[3] - cut[2]) * c, y0 = (size_t)cut[0], x0 = (size_t)cut[2];
     for (int64_t b = 0; b < batch; b++) /* patches first: partners are pasted as they were */
         for (size_t y = 0; y < rows; y++)
-            memcpy(patch + ((size_t)b * rows + y) * row,
-                   px + (size_t)partner[b] * image + (((size_t)y0 + y) * (size_t)size + (size_t)x0) * (size_t)c,
-                   row * sizeof(float));
+            memcpy(patch + ((size_t)b * rows + y) * row, px + (size_t)partner[b] * image + ((y0 + y) * size + x0) * c, row * sizeof(float));
     for (int64_t b = 0; b < batch; b++)
         for (size_t y = 0; y < rows; y++)
-            memcpy(px + (size_t)b * image + (((size_t)y0 + y) * (size_t)size + (size_t)x0) * (size_t)c,
-                   patch + ((size_t)b * rows + y) * row, row * sizeof(float));
-    float keep = 1.0f - (float)((y1 - y0) * (x1 - x0)) / (float)(size * size);
-    for (int64_t b = 0; b < batch; b++)
-        for (int64_t j = 0; j < k; j++) mixed[b * k + j] = keep * q[b * k + j] + (1.0f - keep) * q[partner[b] * k + j];
-    memcpy(q, mixed, (size_t)(batch * k) * sizeof *mixed);
-out:
-    rt_free(partner);
-    rt_free(mixed);
-    return st;
+            memcpy(px + (size_t)b * image + ((y0 + y) * size + x0) * c, patch + ((size_t)b * rows + y) * row, row * sizeof(float));
 }
 
 /* Block m of the staging: what network m, whose draws have this seed, sees in this step. */
@@ -120,14 +115,25 @@ static rt_status fill_network(const rt_trainer *t, const rt_train_data *d, const
         view = (rt_view){.rrc = true, .flip = true, .scale = {0.5f, 1.0f}, .ratio = {0.75f, 4.0f / 3.0f}};
         use = &view;
     }
-    float *x = h->x + at * px, *q = h->q + at * classes;
-    RT_TRY(fill_pixels(t, d, idx, batch, use, seed, step, threads, x));
+    const bool mix = t->recipe.augment == RT_AUGMENT_RRC_CUTMIX;
+    int32_t cut[4] = {0};
+    float *q = h->q + at * classes;
     fill_labels(d, idx, batch, net->classes, q);
-    if (t->recipe.augment == RT_AUGMENT_RRC_CUTMIX) RT_TRY(cut_mix(net, seed, step, batch, x, q, h->patch));
+    if (mix) {
+        const float keep = draw_cut(net->size, seed, step, batch, h->scratch, cut);
+        for (int64_t b = 0; b < batch; b++) h->partner[at + b] = (int32_t)(at + h->scratch[b]);
+        rt_cutmix_labels(q, batch, at, net->classes, h->partner + at, keep, h->mix_q + at * classes);
+    }
+    if (h->resident) {
+        RT_TRY(rt_resident_draw(h->resident, at, idx, batch, use, seed, step, mix ? h->scratch : NULL, cut));
+    } else {
+        RT_TRY(fill_pixels(t, d, idx, batch, use, seed, step, threads, h->x + at * px));
+        if (mix) paste_cut(net, batch, h->scratch, cut, h->x + at * px, h->patch);
+    }
     if (!dsa) goto out;
     rt_dsa_draw(dsa, 0, net->size, net->size, seed, step, 0, NULL, batch, h->color + at * 3, h->affine + at * 6,
                 h->box + at * 4);
-    if (h->partner) { /* CutMix of the augmented images: the pasting is in the graph, labels are mixed here */
+    if (h->mix_box) { /* CutMix of the augmented images: the pasting is in the graph, labels are mixed here */
         float keep = rt_cutmix_draw(t->recipe.cutmix, net->size, seed, step, batch, at, h->scratch, h->partner + at,
                                     h->mix_box + at * 4);
         rt_cutmix_labels(q, batch, at, net->classes, h->partner + at, keep, h->mix_q + at * classes);
@@ -144,13 +150,14 @@ rt_status rt_staging_load(rt_trainer *t, rt_train_step *s, const rt_train_data *
     for (int64_t m = 0; m < t->nets; m++)
         RT_TRY(fill_network(t, d, dsa, m, first, s->batch, seeds[m], step, threads, h));
     size_t b = (size_t)(s->batch * t->nets), px = (size_t)net->size * (size_t)net->size * (size_t)net->channels;
-    RT_TRY(rt_tensor_write(s->x, h->x, b * px * sizeof(float)));
+    if (h->resident) RT_TRY(rt_resident_make(h->resident, &d->norm, t->recipe.augment == RT_AUGMENT_RRC_CUTMIX, s->x));
+    else RT_TRY(rt_tensor_write(s->x, h->x, b * px * sizeof(float)));
     RT_TRY(rt_tensor_write(s->q, h->mix_q ? h->mix_q : h->q, b * (size_t)net->classes * sizeof(float)));
     if (!dsa) goto out;
     RT_TRY(rt_tensor_write(s->color, h->color, b * 3 * sizeof(float)));
     RT_TRY(rt_tensor_write(s->affine, h->affine, b * 6 * sizeof(float)));
     RT_TRY(rt_tensor_write(s->box, h->box, b * 4 * sizeof(float)));
-    if (h->partner) {
+    if (h->mix_box) {
         RT_TRY(rt_tensor_write(s->partner, h->partner, b * sizeof(int32_t)));
         RT_TRY(rt_tensor_write(s->patch, h->mix_box, b * 4 * sizeof(float)));
     }

@@ -42,6 +42,7 @@ rt_status rt_trainer_infer_of(rt_trainer *t, int64_t network, const rt_train_dat
     float *x = NULL, *z = NULL, *f = NULL;
     int64_t *idx = NULL;
     rt_infer_step *s = NULL;
+    rt_resident *resident = NULL;
     if (d->n < 1) return RT_RAISE(RT_ERR_ARG, "inference over 0 images");
     if (network < 0 || network >= t->nets)
         return RT_RAISE(RT_ERR_ARG, "inference with network %lld of %lld", (long long)network, (long long)t->nets);
@@ -49,19 +50,22 @@ rt_status rt_trainer_infer_of(rt_trainer *t, int64_t network, const rt_train_dat
     if (t->seated) RT_TRY(rt_tensor_copy(t->seated, 0, t->theta, network * t->n_params, t->n_params));
     if (t->seated_buffers)
         RT_TRY(rt_tensor_copy(t->seated_buffers, 0, t->buffers, network * t->n_buffers, t->n_buffers));
-    RT_ALLOC(x, (size_t)batch * px * sizeof *x, "inference batch");
+    if (d->images && rt_resident_fits(t->be, d->images)) RT_TRY(rt_resident_open(t->be, d->images, &resident));
+    else RT_ALLOC(x, (size_t)batch * px * sizeof *x, "inference batch");
     RT_ALLOC(z, (size_t)(batch * k) * sizeof *z, "logits");
     RT_ALLOC(f, (size_t)(batch * dim) * sizeof *f, "features");
     RT_ALLOC(idx, (size_t)batch * sizeof *idx, "inference batch");
     for (int64_t at = 0; at < d->n; at += batch) {
         int64_t real = d->n - at < batch ? d->n - at : batch;
         for (int64_t b = 0; b < batch; b++) idx[b] = b < real ? at + b : d->n - 1;
-        if (d->images) {
-            RT_TRY(rt_batch_fill(d->images, idx, batch, &d->norm, NULL, 0, 0, threads, x));
+        if (resident) {
+            RT_TRY(rt_resident_fill(resident, idx, batch, &d->norm, NULL, 0, 0, NULL, NULL, threads, s->x));
         } else {
-            for (int64_t b = 0; b < batch; b++) memcpy(x + (size_t)b * px, d->px + (size_t)idx[b] * px, px * sizeof *x);
+            if (d->images) RT_TRY(rt_batch_fill(d->images, idx, batch, &d->norm, NULL, 0, 0, threads, x));
+            else
+                for (int64_t b = 0; b < batch; b++) memcpy(x + (size_t)b * px, d->px + (size_t)idx[b] * px, px * sizeof *x);
+            RT_TRY(rt_tensor_write(s->x, x, (size_t)batch * px * sizeof *x));
         }
-        RT_TRY(rt_tensor_write(s->x, x, (size_t)batch * px * sizeof *x));
         RT_TRY(rt_exec_run(s->exec));
         RT_TRY(rt_tensor_read(s->logits, z, (size_t)(batch * k) * sizeof *z));
         if (features) {
@@ -79,6 +83,7 @@ rt_status rt_trainer_infer_of(rt_trainer *t, int64_t network, const rt_train_dat
         }
     }
 out:
+    rt_resident_close(resident);
     rt_free(x);
     rt_free(z);
     rt_free(f);

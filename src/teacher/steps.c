@@ -121,9 +121,14 @@ rt_status rt_train_step_get(rt_trainer *t, int64_t batch, rt_train_step **out)
             *out = &t->step[i];
             return RT_OK;
         }
-    if (t->n_steps == RT_MAX_STEPS) rt_train_step_fini(&t->step[--t->n_steps]); /* sets of yet another size: rebuild */
-    rt_status st = build_train_step(t, batch, &t->step[t->n_steps]);
-    if (st == RT_OK) *out = &t->step[t->n_steps++];
+    rt_status st = RT_OK;
+    if (t->n_steps == RT_MAX_STEPS) { /* sets of yet another size: rebuild */
+        RT_TRY(rt_exec_wait(t->step[t->n_steps - 1].exec));
+        rt_train_step_fini(&t->step[--t->n_steps]);
+    }
+    RT_TRY(build_train_step(t, batch, &t->step[t->n_steps]));
+    *out = &t->step[t->n_steps++];
+out:
     return st;
 }
 

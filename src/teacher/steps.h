@@ -27,8 +27,10 @@ struct rt_trainer {
     rt_recipe recipe;
     int64_t nets, n_params, n_buffers; /* networks, and sizes of one */
     int n_state;
-    /* theta [P] of one network, [M,P] of several; so are state, buffers and a decay mask. loss: rank 0, or [M]. */
-    rt_tensor *theta, *state[RT_MAX_OPT_STATE], *buffers, *hyper, *decay, *loss;
+    /* theta [P] of one network, [M,P] of several; so are state, buffers and a decay mask. loss: rank 0, or [M]; losses [window,M]:
+     * those of step s in row s mod window. */
+    rt_tensor *theta, *state[RT_MAX_OPT_STATE], *buffers, *hyper, *decay, *loss, *losses;
+    int64_t window;
     rt_train_step step[RT_MAX_STEPS];
     int n_steps;
     rt_infer_step infer;
@@ -41,14 +43,18 @@ rt_status rt_infer_step_get(rt_trainer *t, int64_t batch, rt_infer_step **out);
 void rt_train_step_fini(rt_train_step *s);
 void rt_infer_step_fini(rt_infer_step *s);
 
+/* Losses of a backend that runs on by itself are read this often, together; those of one that does not after every step. */
+enum { RT_LOSS_WINDOW = 16 };
+
 /* Host staging of one run; sized for the largest batch. order [nets][n]: each network's order of this epoch. */
 typedef struct rt_staging {
     float *x, *q, *color, *affine, *box, *patch;
-    float *mix_q, *mix_box;      /* CutMix after DSA */
+    float *mix_q, *mix_box;      /* CutMix: labels; after DSA the boxes too */
     int32_t *partner;
     int64_t *order, *scratch, n;
+    rt_resident *resident;       /* where the images lie on the device: x and patch then are NULL */
 } rt_staging;
-rt_status rt_staging_init(rt_staging *s, const rt_trainer *t, int64_t batch, int64_t n);
+rt_status rt_staging_init(rt_staging *s, const rt_trainer *t, const rt_train_data *d, int64_t batch);
 void rt_staging_fini(rt_staging *s);
 /* Fills the inputs of s with images order[.][first ...]; seeds [nets] of each network's draws, step: of this run. */
 rt_status rt_staging_load(rt_trainer *t, rt_train_step *s, const rt_train_data *d, const rt_dsa *dsa, int64_t first,

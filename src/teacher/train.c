@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "backend/backend.h"
 #include "base/alloc.h"
 #include "base/log.h"
 #include "base/rng.h"
@@ -42,6 +43,8 @@ rt_status rt_trainer_create_many(rt_backend *be, const rt_model_desc *net, const
     if (t->n_buffers) RT_TRY(rt_tensor_create(be, rows(networks, t->n_buffers), &t->buffers));
     RT_TRY(rt_tensor_create(be, RT_SHAPE(RT_F32, 3), &t->hyper));
     RT_TRY(rt_tensor_create(be, networks == 1 ? RT_SCALAR_F32 : RT_SHAPE(RT_F32, networks), &t->loss));
+    t->window = be->vt->end_run ? RT_LOSS_WINDOW : 1;
+    RT_TRY(rt_tensor_create(be, RT_SHAPE(RT_F32, t->window, networks), &t->losses));
     float wd = (float)r->optim.weight_decay;
     if (r->decay_kernels_only) {
         RT_ALLOC(mask, (size_t)(networks * t->n_params) * sizeof *mask, "decay mask");
@@ -72,6 +75,7 @@ void rt_trainer_destroy(rt_trainer *t)
     rt_tensor_destroy(t->hyper);
     rt_tensor_destroy(t->decay);
     rt_tensor_destroy(t->loss);
+    rt_tensor_destroy(t->losses);
     rt_tensor_destroy(t->seated);
     rt_tensor_destroy(t->seated_buffers);
     rt_model_destroy(t->model);
@@ -105,6 +109,9 @@ typedef struct cursor {
     rt_train_result sum;  /* of one network, but for the losses */
     double *first, *last; /* losses of each network */
     uint64_t *draws;      /* seed of each network's draws */
+    float *window;        /* losses as read from the device */
+    int64_t read;         /* steps whose losses have been read */
+    rt_exec *running;     /* of the last step; it may still run while read < sum.steps */
 } cursor;
 
 static void cursor_fini(cursor *c)
@@ -112,6 +119,7 @@ static void cursor_fini(cursor *c)
     rt_free(c->first);
     rt_free(c->last);
     rt_free(c->draws);
+    rt_free(c->window);
 }
 
 static uint64_t number_of(const rt_train_run *run, int64_t m)
@@ -119,9 +127,10 @@ static uint64_t number_of(const rt_train_run *run, int64_t m)
     return run->networks ? run->networks[m] : run->network + (uint64_t)m;
 }
 
-static rt_status cursor_init(cursor *c, const rt_train_run *run, int64_t nets)
+static rt_status cursor_init(cursor *c, const rt_train_run *run, int64_t nets, int64_t window)
 {
     rt_status st = RT_OK;
+    RT_ALLOC(c->window, (size_t)(window * nets) * sizeof *c->window, "losses");
     RT_ALLOC(c->first, (size_t)nets * sizeof *c->first, "losses");
     RT_ALLOC(c->last, (size_t)nets * sizeof *c->last, "losses");
     RT_ALLOC(c->draws, (size_t)nets * sizeof *c->draws, "seeds");
@@ -227,7 +236,7 @@ static rt_status load_checkpoint(rt_trainer *t, const rt_train_run *run, cursor 
         st = RT_RAISE(RT_ERR_FORMAT, "checkpoint in %s: state is incomplete", run->ckpt_dir);
         goto out;
     }
-    c->epoch = epoch, c->batch_in_epoch = batch, c->updates = updates, c->sum.steps = steps;
+    c->epoch = epoch, c->batch_in_epoch = batch, c->updates = updates, c->sum.steps = c->read = steps;
     RT_ALLOC(buf, (size_t)(p + nb) * sizeof *buf, "checkpoint");
     RT_TRY(restore_tensor(f, "theta", t->theta, buf, p));
     for (int i = 0; i < t->n_state; i++) RT_TRY(restore_tensor(f, name[i], t->state[i], buf, p));
@@ -285,31 +294,55 @@ out:
     return st;
 }
 
+static double rate_at(const rt_trainer *t, const rt_train_run *run, int64_t epoch)
+{
+    rt_schedule sched = t->recipe.schedule;
+    sched.total = (double)t->recipe.epochs;
+    return rt_schedule_at(&sched, run->lr > 0 ? run->lr : t->recipe.optim.lr, (double)epoch);
+}
+
+/* Waits for the steps started so far and looks at their losses. A loss that is not finite is reported with its own step, at most
+ * t->window - 1 steps after it. */
+static rt_status read_losses(rt_trainer *t, const rt_train_run *run, int64_t per_epoch, cursor *c)
+{
+    rt_status st = RT_OK;
+    if (c->read == c->sum.steps) return RT_OK;
+    RT_TRY(rt_exec_wait(c->running));
+    RT_TRY(rt_tensor_read(t->losses, c->window, (size_t)(t->window * t->nets) * sizeof *c->window));
+    for (; c->read < c->sum.steps; c->read++) {
+        const float *loss = c->window + c->read % t->window * t->nets;
+        for (int64_t m = 0; m < t->nets; m++) {
+            if (!isfinite(loss[m])) {
+                const int64_t epoch = c->read / per_epoch;
+                st = RT_RAISE(RT_ERR_NUMERIC, "loss is %f at step %lld (epoch %lld, network %llu)", (double)loss[m], (long long)c->read,
+                              (long long)epoch, (unsigned long long)number_of(run, m));
+                rt_error_fix(st, "lower the learning rate (now %g)", rate_at(t, run, epoch));
+                goto out;
+            }
+            if (c->read == 0) c->first[m] = (double)loss[m];
+            c->last[m] = (double)loss[m];
+        }
+    }
+out:
+    return st;
+}
+
+/* Starts a step and does not wait for it, so that the next batch is drawn and sent while it runs. */
 static rt_status one_step(rt_trainer *t, const rt_train_data *d, const rt_train_run *run, const rt_dsa *dsa, double lr,
                           cursor *c, rt_staging *h, int64_t batch)
 {
     rt_status st = RT_OK;
     rt_train_step *s = NULL;
     rt_exec_stats cost;
-    float hyper[3], *loss = NULL;
-    RT_ALLOC(loss, (size_t)t->nets * sizeof *loss, "losses");
+    float hyper[3];
     RT_TRY(rt_train_step_get(t, batch, &s));
     int64_t first = c->batch_in_epoch * t->recipe.batch;
     RT_TRY(rt_staging_load(t, s, d, dsa, first, c->draws, (uint64_t)c->sum.steps, run->threads, h));
     rt_optim_hyper(&t->recipe.optim, lr, ++c->updates, hyper);
     RT_TRY(rt_tensor_write(t->hyper, hyper, sizeof hyper));
-    RT_TRY(rt_exec_run(s->exec));
-    RT_TRY(rt_tensor_read(t->loss, loss, (size_t)t->nets * sizeof *loss));
-    for (int64_t m = 0; m < t->nets; m++) {
-        if (!isfinite(loss[m])) {
-            st = RT_RAISE(RT_ERR_NUMERIC, "loss is %f at step %lld (epoch %lld, network %llu)", (double)loss[m],
-                          (long long)c->sum.steps, (long long)c->epoch, (unsigned long long)number_of(run, m));
-            rt_error_fix(st, "lower the learning rate (now %g)", lr);
-            goto out;
-        }
-        if (c->sum.steps == 0) c->first[m] = (double)loss[m];
-        c->last[m] = (double)loss[m];
-    }
+    RT_TRY(rt_exec_start(s->exec));
+    c->running = s->exec;
+    RT_TRY(rt_tensor_copy(t->losses, c->sum.steps % t->window * t->nets, t->loss, 0, t->nets));
     c->sum.steps++;
     rt_exec_get_stats(s->exec, &cost);
     c->sum.images_seen += (double)batch;
@@ -319,7 +352,6 @@ static rt_status one_step(rt_trainer *t, const rt_train_data *d, const rt_train_
         rt_ledger_entry(run->ledger)->flops += cost.flops;
     }
 out:
-    rt_free(loss);
     return st;
 }
 
@@ -328,6 +360,7 @@ rt_status rt_trainer_run(rt_trainer *t, const rt_train_data *d, const rt_train_r
     rt_status st = RT_OK;
     rt_staging h = {0};
     cursor c = {0};
+    rt_train_step *step = NULL;
     rt_dsa dsa, *use_dsa = NULL;
     const rt_recipe *r = &t->recipe;
     rt_schedule sched = r->schedule;
@@ -339,12 +372,15 @@ rt_status rt_trainer_run(rt_trainer *t, const rt_train_data *d, const rt_train_r
         RT_TRY(rt_dsa_parse(r->dsa_strategy, r->dsa_mode ? r->dsa_mode : 'S', &dsa));
         use_dsa = &dsa;
     }
-    RT_TRY(rt_staging_init(&h, t, batch, d->n));
-    RT_TRY(cursor_init(&c, run, t->nets));
+    /* steps first: resident images take a share of what these leave */
+    RT_TRY(rt_train_step_get(t, batch, &step));
+    if (d->n % batch) RT_TRY(rt_train_step_get(t, d->n % batch, &step));
+    RT_TRY(rt_staging_init(&h, t, d, batch));
+    RT_TRY(cursor_init(&c, run, t->nets, t->window));
     st = run->ckpt_dir ? load_checkpoint(t, run, &c) : RT_ERR_MISSING;
     if (st == RT_ERR_MISSING) {
         rt_error_clear();
-        c = (cursor){.first = c.first, .last = c.last, .draws = c.draws};
+        c = (cursor){.first = c.first, .last = c.last, .draws = c.draws, .window = c.window};
         RT_TRY(fresh_weights(t, run));
         if (run->on_epoch) RT_TRYF(run->on_epoch(run->on_epoch_to, t, 0), "initial weights");
     } else if (st != RT_OK) goto out;
@@ -353,17 +389,20 @@ rt_status rt_trainer_run(rt_trainer *t, const rt_train_data *d, const rt_train_r
             RT_TRY(zero_state(t));
             c.updates = 0;
         }
-        double lr = rt_schedule_at(&sched, run->lr > 0 ? run->lr : r->optim.lr, (double)c.epoch);
+        double lr = rate_at(t, run, c.epoch);
         for (int64_t m = 0; m < t->nets; m++) rt_epoch_order(c.draws[m], (uint64_t)c.epoch, d->n, h.order + m * d->n);
         for (; c.batch_in_epoch < per_epoch;) {
             int64_t left = d->n - c.batch_in_epoch * r->batch;
             RT_TRY(one_step(t, d, run, use_dsa, lr, &c, &h, left < batch ? left : batch));
             c.batch_in_epoch++;
+            if (c.read == 0 || c.sum.steps - c.read == t->window) RT_TRY(read_losses(t, run, per_epoch, &c));
             char note[64];
             snprintf(note, sizeof note, "loss %.4f  lr %.2g", c.last[0], lr);
             rt_progress_report(&(rt_progress){run->phase, "step", (double)c.sum.steps, (double)(per_epoch * r->epochs), note});
-            bool stop = rt_stop_requested() != 0;
-            if (run->ckpt_dir && (stop || rt_now() - last_commit >= run->ckpt_seconds)) {
+            const bool stop = rt_stop_requested() != 0;
+            const bool commit = run->ckpt_dir && (stop || rt_now() - last_commit >= run->ckpt_seconds);
+            if (stop || commit) RT_TRY(read_losses(t, run, per_epoch, &c));
+            if (commit) {
                 RT_TRYF(save_checkpoint(t, run, &c), "checkpoint at step %lld", (long long)c.sum.steps);
                 last_commit = rt_now();
             }
@@ -373,18 +412,27 @@ rt_status rt_trainer_run(rt_trainer *t, const rt_train_data *d, const rt_train_r
                 goto out;
             }
         }
-        if (run->snapshot_epoch > 0 && c.epoch + 1 == run->snapshot_epoch) {
+        const bool keep = run->snapshot_epoch > 0 && c.epoch + 1 == run->snapshot_epoch;
+        if (keep || run->on_epoch) RT_TRY(read_losses(t, run, per_epoch, &c));
+        if (keep) {
             RT_TRY(keep_snapshot(t));
             c.has_snapshot = true;
         }
         if (run->on_epoch) RT_TRYF(run->on_epoch(run->on_epoch_to, t, c.epoch + 1), "epoch %lld", (long long)c.epoch + 1);
     }
+    RT_TRY(read_losses(t, run, per_epoch, &c));
     for (int64_t m = 0; m < t->nets; m++) {
         out[m] = c.sum;
         out[m].first_loss = c.first[m];
         out[m].last_loss = c.last[m];
     }
 out:
+    if (st != RT_OK && c.read < c.sum.steps) { /* nothing may run on after a failure: its memory is the caller's to release */
+        rt_error_chain why;
+        rt_error_save(&why);
+        (void)rt_exec_wait(c.running);
+        st = rt_error_restore(&why);
+    }
     rt_staging_fini(&h);
     cursor_fini(&c);
     return st == RT_OK ? st : rt_error_frame(st, __FILE__, __LINE__, "%s", run->phase ? run->phase : "training");

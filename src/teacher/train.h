@@ -85,7 +85,7 @@ typedef struct rt_train_result {
 
 /* Trains from fresh initial weights. out has one result per network: its own losses, and its share of images and flops (the
  * ledger gets them all). RT_ERR_CANCELLED after committing a checkpoint when a stop was requested;
- * RT_ERR_NUMERIC naming the step when the loss is not finite. */
+ * RT_ERR_NUMERIC naming the step when its loss is not finite; a device is asked every 16 steps (steps.h). */
 rt_status rt_trainer_run(rt_trainer *t, const rt_train_data *d, const rt_train_run *run, rt_train_result *out);
 /* Weights after the last run (or its snapshot), of every network in turn: theta has networks * n_params floats, buffers
  * networks * n_buffers. */
