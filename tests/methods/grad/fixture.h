@@ -116,4 +116,13 @@ static inline rt_status construct(fixture *x, const char *method, const char *ba
     return got;
 }
 
+/* Progress sink: asks for a stop at report number stop_after. */
+static int stop_after;
+static inline void count_down(void *ctx, const rt_progress *p)
+{
+    (void)ctx;
+    (void)p;
+    if (--stop_after == 0) rt_stop_request();
+}
+
 #endif

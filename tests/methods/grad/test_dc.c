@@ -45,14 +45,6 @@ START_TEST(cpu_agrees_with_torch)
 }
 END_TEST
 
-static int stop_after;
-static void count_down(void *ctx, const rt_progress *p)
-{
-    (void)ctx;
-    (void)p;
-    if (--stop_after == 0) rt_stop_request();
-}
-
 static const char *const dsa[] = {"dc.iterations=6", "dc.batch_real=4", "dc.outer=2", "dc.inner=2", "dc.batch_train=4"};
 
 START_TEST(stops_and_resumes_to_the_same_bytes)

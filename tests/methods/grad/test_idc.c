@@ -48,14 +48,6 @@ START_TEST(cpu_agrees_with_torch)
 }
 END_TEST
 
-static int stop_after;
-static void count_down(void *ctx, const rt_progress *p)
-{
-    (void)ctx;
-    (void)p;
-    if (--stop_after == 0) rt_stop_request();
-}
-
 /* With training on real data, CutMix, subsets of the decoded images and pre-training. */
 START_TEST(stops_and_resumes_to_the_same_bytes)
 {
