@@ -172,13 +172,6 @@ out:
     return st;
 }
 
-static int64_t largest_divisor_up_to(int64_t n, int64_t limit)
-{
-    for (int64_t k = limit < n ? limit : n; k > 1; k--)
-        if (n % k == 0) return k;
-    return 1;
-}
-
 static rt_status match_init(match *d, const rt_build_ctx *ctx, const rt_class_mean *m)
 {
     rt_status st = RT_OK;
@@ -193,9 +186,9 @@ static rt_status match_init(match *d, const rt_build_ctx *ctx, const rt_class_me
     d->ipc = ctx->ipc;
     d->n = d->classes * d->ipc;
     d->px = (int64_t)ctx->net.size * ctx->net.size * 3;
-    d->chunk = largest_divisor_up_to(d->classes, images / d->ipc);
+    d->chunk = rt_divisor_up_to(d->classes, images / d->ipc);
     /* Batch statistics see all real images together, as the original has it (matching.md 4.3), or as many as a step holds. */
-    d->real_chunk = largest_divisor_up_to(d->classes, images / m->batch_real);
+    d->real_chunk = rt_divisor_up_to(d->classes, images / m->batch_real);
     d->n_params = rt_model_n_params(d->model);
     d->n_buffers = rt_model_n_buffers(d->model);
     size_t pixels = (size_t)(d->n * d->px) * sizeof(float);

@@ -92,10 +92,10 @@ static rt_status make_match(dc *d)
     const rt_build_ctx *ctx = d->ctx;
     int64_t p = rt_model_n_params(d->model), by_memory = GRADIENT_BYTES / (4 * p);
     int64_t by_images = SYN_IMAGES / d->ipc, syn = by_images < by_memory ? by_images : by_memory;
-    syn = rt_match_divisor(d->classes, syn);
+    syn = rt_divisor_up_to(d->classes, syn);
     rt_match_desc m = {.be = ctx->be, .model = d->model, .distance = distance_of(ctx->config->dc.distance), .theta = d->theta,
                        .buffers = d->buffers, .classes = d->classes, .real = d->batch_real, .syn = d->ipc, .chunk_syn = syn,
-                       .chunk_real = rt_match_divisor(syn, REAL_IMAGES / d->batch_real), .dsa = d->use_dsa};
+                       .chunk_real = rt_divisor_up_to(syn, REAL_IMAGES / d->batch_real), .dsa = d->use_dsa};
     return rt_match_create(&m, &d->match);
 }
 

@@ -272,3 +272,10 @@ out:
     rt_set_fini(&s);
     return st;
 }
+
+int64_t rt_divisor_up_to(int64_t n, int64_t limit)
+{
+    for (int64_t k = limit < n ? limit : n; k > 1; k--)
+        if (n % k == 0) return k;
+    return 1;
+}

@@ -88,4 +88,8 @@ void rt_draws_real(const rt_draws *d, int64_t it, int64_t c, int64_t *pick);
 /* Class c's one siamese draw of iteration it, written into rows [at, at + n) of the three host arrays. */
 void rt_draws_dsa(const rt_draws *d, const rt_dsa *dsa, int64_t it, int64_t c, int64_t at, int64_t n, float *const host[RT_DSA_INPUTS]);
 
+/* --- chunks ------------------------------------------------------------------------------------------------------------ */
+/* The largest divisor of n that is at most limit, 1 when there is none: how many classes go through one compiled step. */
+int64_t rt_divisor_up_to(int64_t n, int64_t limit);
+
 #endif

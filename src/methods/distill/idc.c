@@ -73,8 +73,8 @@ static rt_status make_steps(idc *d)
                        .real = c->idc.batch_real, .syn = d->ipc, .dsa = d->dsa.n_ops > 0, .norm = &ctx->norm,
                        .factor = (int32_t)c->idc.factor, .take = c->idc.batch_syn};
     int64_t by_images = SYN_IMAGES / rt_match_decoded(&m);
-    m.chunk_syn = rt_match_divisor(d->classes, by_images < by_memory ? by_images : by_memory);
-    m.chunk_real = rt_match_divisor(m.chunk_syn, REAL_IMAGES / m.real);
+    m.chunk_syn = rt_divisor_up_to(d->classes, by_images < by_memory ? by_images : by_memory);
+    m.chunk_real = rt_divisor_up_to(m.chunk_syn, REAL_IMAGES / m.real);
     RT_TRY(rt_match_create(&m, &d->match));
     d->decoded = rt_match_decoded(&m);
     rt_inner_desc in = {.be = ctx->be, .model = d->model, .theta = d->theta, .buffers = d->buffers, .norm = &ctx->norm,

@@ -8,13 +8,6 @@
 #include "methods/distill/formation.h"
 #include "methods/distill/inner.h"
 
-int64_t rt_match_divisor(int64_t n, int64_t limit)
-{
-    for (int64_t k = limit < n ? limit : n; k > 1; k--)
-        if (n % k == 0) return k;
-    return 1;
-}
-
 void rt_match_sgd(float *x, float *v, const float *g, int64_t n, double lr, double momentum)
 {
     float m = (float)momentum, step = (float)lr;

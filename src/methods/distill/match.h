@@ -69,7 +69,5 @@ rt_status rt_match_images(rt_match *m, int64_t first, const float *x, const int3
 void rt_match_sgd(float *x, float *v, const float *g, int64_t n, double lr, double momentum);
 /* What k such steps with g = 0 do: images coast on their momentum while other classes take their steps (matching.md 7, 4). */
 void rt_match_coast(float *x, float *v, int64_t n, double lr, double momentum, int64_t k);
-/* The largest divisor of n that is at most `limit` (at least 1). */
-int64_t rt_match_divisor(int64_t n, int64_t limit);
 
 #endif

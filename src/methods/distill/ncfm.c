@@ -24,13 +24,6 @@
 enum { CHUNK_CPU = 256, CHUNK_GPU = 2560 }; /* images per step */
 static const double PLATEAU_THRESHOLD = 1e-4; /* a loss must fall by this share to count as better */
 
-static int64_t largest_divisor_up_to(int64_t n, int64_t limit)
-{
-    for (int64_t k = limit < n ? limit : n; k > 1; k--)
-        if (n % k == 0) return k;
-    return 1;
-}
-
 /* --- setting up -------------------------------------------------------------------------------------------------------- */
 
 static rt_status check(const rt_build_ctx *ctx)
@@ -128,9 +121,9 @@ static rt_status ncfm_init(rt_ncfm *d, const rt_build_ctx *ctx)
     d->n_params = rt_model_n_params(d->model);
     d->n_buffers = rt_model_n_buffers(d->model);
     d->batch = c->ncfm.batch_real;
-    d->part = largest_divisor_up_to(d->batch, images);
+    d->part = rt_divisor_up_to(d->batch, images);
     int64_t decoded = d->ipc * d->factor * d->factor; /* of one class */
-    d->chunk = d->classwise ? 1 : largest_divisor_up_to(d->classes, images / decoded);
+    d->chunk = d->classwise ? 1 : rt_divisor_up_to(d->classes, images / decoded);
     d->rows = d->chunk * decoded;
     RT_TRY(rt_draws_open(ctx, c->ncfm.iterations, d->batch, d->n_params, &d->draws));
     RT_TRY(find_given(d));
