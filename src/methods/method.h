@@ -12,13 +12,16 @@
 #include "data/data.h"
 #include "nn/nn.h"
 #include "retort/exec.h"
+#include "teacher/committee.h"
 #include "teacher/experts.h"
 #include "teacher/train.h"
 
 enum {
     RT_NEEDS_FEATURES = 1, /* training-set features of a teacher */
     RT_NEEDS_EL2N = 2,     /* EL2N scores of a teacher */
-    RT_NEEDS_EXPERTS = 4   /* expert trajectories (teacher/experts.h) */
+    RT_NEEDS_EXPERTS = 4,  /* expert trajectories (teacher/experts.h) */
+    RT_NEEDS_TEACHER = 8,  /* the weights of the first teacher: a committee of one */
+    RT_NEEDS_COMMITTEE = 16 /* the weights of every teacher that section committee names */
 };
 
 /* Files that replace draws, so that one step can be compared with another framework; NULL or "" means "draw". */
@@ -53,6 +56,10 @@ typedef struct rt_build_ctx {
     const double *el2n;           /* [train->n] or NULL */
     const rt_experts *experts;    /* or NULL */
     const rt_pool *pool;          /* or NULL */
+    const rt_committee *teachers; /* with RT_NEEDS_TEACHER or RT_NEEDS_COMMITTEE, else NULL */
+    const rt_dataset *originals;  /* the training split as encoded: image i of train is original_of[i] here; for methods that
+                                   * crop at the resolution images came in */
+    const int64_t *original_of;   /* NULL: the identity (no sample was skipped) */
     const rt_config *config;      /* a method reads its own section and nothing that names paths or the evaluation */
     rt_draw_files files;
     const char *ckpt_dir, *inputs_hash;

@@ -64,11 +64,21 @@ static rt_act conv_batch_norm(rt_net *n, rt_act x, const rt_conv_norm *c, rt_val
         }
         rt_val mean, rstd;
         rt_norm_attr a = {.kind = RT_NORM_BATCH, .groups = 1, .relu = c->relu, .nets = n->nets, .eps = norm_eps};
-        y.v = rt_norm(g, rt_conv2d(g, x.v, w, b, ca), gamma, beta, a, &mean, &rstd);
+        y.v = rt_conv2d(g, x.v, w, b, ca);
+        rt_net_tap(n, RT_TAP_NORM, c->norm, y, mean_at, var_at);
+        y.v = rt_norm(g, y.v, gamma, beta, a, &mean, &rstd);
         update_stats(n, y, mean, rstd, run_mean, run_var, mean_at, var_at);
         return y;
     }
     rt_val scale = rt_mul(g, gamma, rt_recip(g, rt_sqrt(g, rt_add_scalar(g, run_var, norm_eps))));
+    if (n->taps) { /* the map before the norm is wanted: scale and shift are a pass of their own */
+        y.v = rt_conv2d(g, x.v, w, b, ca);
+        rt_net_tap(n, RT_TAP_NORM, c->norm, y, mean_at, var_at);
+        rt_val shift = rt_sub(g, beta, rt_mul(g, run_mean, scale));
+        y.v = rt_add(g, rt_mul(g, y.v, scale), shift);
+        if (c->relu) y.v = rt_relu(g, y.v);
+        return y;
+    }
     rt_val centre = c->bias ? rt_sub(g, b, run_mean) : rt_neg(g, run_mean);
     rt_val shift = rt_add(g, beta, rt_mul(g, centre, scale));
     y.v = rt_conv2d(g, x.v, scale_rows(g, w, scale, n->nets * c->out), shift, ca);
@@ -121,6 +131,7 @@ rt_act rt_net_conv_norm(rt_net *n, rt_act x, const rt_conv_norm *c)
         rt_net_fail(n, RT_RAISE(RT_ERR_CONFIG, "%s: a %dx%d map is too small for this layer", c->conv, x.h, x.w));
         return y;
     }
+    rt_net_tap(n, RT_TAP_CONV, c->conv, x, -1, -1);
     rt_val w = rt_net_param(n, c->conv, "weight", RT_SHAPE(RT_F32, c->out, x.c, c->kernel, c->kernel), c->init, fan);
     if (c->bias) b = rt_net_param(n, c->conv, "bias", RT_SHAPE(RT_F32, c->out), RT_INIT_UNIFORM_FAN_IN, fan_in);
 

@@ -36,6 +36,7 @@ struct rt_net {
     int training;
     int32_t next_param, next_stat;
     rt_val *stat_new; /* m->n_stat values, filled by training walks */
+    rt_tap_list *taps;     /* NULL: nobody asks */
     rt_forward *relus; /* NULL: ReLU outputs are not asked for; else its relu and n_relu are filled */
     rt_status st;     /* first failure of a walk; layers do nothing after it */
 };
@@ -55,6 +56,8 @@ rt_val rt_net_param(rt_net *n, const char *prefix, const char *leaf, rt_shape sh
 /* The next running statistic [M count]; *index receives its place in stat_new. */
 rt_val rt_net_stat(rt_net *n, const char *prefix, const char *leaf, int64_t count, float init, int32_t *index);
 void rt_net_fail(rt_net *n, rt_status st);
+/* Notes a tap where somebody asks: x is what enters the layer called name. */
+void rt_net_tap(rt_net *n, rt_tap_kind kind, const char *name, rt_act x, int32_t mean, int32_t var);
 
 /* --- layers.c ------------------------------------------------------------------------------------------------------
  */

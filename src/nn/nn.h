@@ -67,6 +67,23 @@ typedef struct rt_forward {
     rt_val relu[RT_FORWARD_MAX_RELUS]; /* with RT_FORWARD_RELUS: maps [N,h,w,c] in the order of the network */
     int32_t n_relu;          /* layers without a map (those of the MLP) are not listed */
 } rt_forward;
+/* What enters a layer, for losses on statistics inside a network (DeepInversion; decoupled.md 1.3, 2.4). Every BatchNorm
+ * and every convolution is one tap, in the order of the network; `input` of a BatchNorm is the convolution's output before
+ * the norm. */
+typedef enum rt_tap_kind { RT_TAP_NORM, RT_TAP_CONV } rt_tap_kind;
+typedef struct rt_tap {
+    rt_tap_kind kind;
+    char name[64];     /* of the module: "layer1.0.bn1" */
+    rt_val input;      /* [N,h,w,c] */
+    int32_t h, w, c;
+    int32_t mean, var; /* RT_TAP_NORM: which statistics (rt_model_stat_at) hold the running ones; RT_TAP_CONV: -1 */
+} rt_tap;
+enum { RT_MAX_TAPS = 320 };
+typedef struct rt_tap_list {
+    int32_t n;
+    rt_tap tap[RT_MAX_TAPS];
+} rt_tap_list;
+
 /* x [N,size,size,channels]; theta [P]; buffers [B] or none when the model has none. training: BatchNorm uses batch
  * statistics and updates the running ones (momentum 0.1, unbiased variance); otherwise the running ones, folded into
  * the convolution in front. Features and logits do not depend on layout: maps are flattened in C,H,W order.
@@ -77,6 +94,10 @@ typedef struct rt_forward {
  * theta per pass, a few percent of its optimiser step's traffic. */
 rt_status rt_model_forward(const rt_model *m, rt_graph *g, rt_val x, rt_val theta, rt_val buffers, int training,
                            rt_forward *out);
+/* The same, and fills taps (large: keep it on the heap). A BatchNorm outside training is then an affine map of its own, not
+ * folded into the convolution, so that its input exists. */
+rt_status rt_model_forward_tapped(const rt_model *m, rt_graph *g, rt_val x, rt_val theta, rt_val buffers, int training,
+                                  rt_tap_list *taps, rt_forward *out);
 /* Gradient of scalar y with respect to the flat theta, as one [P] (or [M,P]) value: differentiates with respect to each
  * parameter's slice and concatenates. theta must be the value given to rt_model_forward in the same graph. */
 rt_status rt_model_grad(const rt_model *m, rt_graph *g, rt_val y, rt_val theta, rt_val *grad);

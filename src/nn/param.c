@@ -81,6 +81,18 @@ rt_val rt_net_stat(rt_net *n, const char *prefix, const char *leaf, int64_t coun
     return none;
 }
 
+void rt_net_tap(rt_net *n, rt_tap_kind kind, const char *name, rt_act x, int32_t mean, int32_t var)
+{
+    if (!n->taps || n->st != RT_OK) return;
+    if (n->taps->n == RT_MAX_TAPS) {
+        rt_net_fail(n, RT_RAISE(RT_ERR_UNSUPPORTED, "more than %d taps asked for", RT_MAX_TAPS));
+        return;
+    }
+    rt_tap *t = &n->taps->tap[n->taps->n++];
+    *t = (rt_tap){.kind = kind, .input = x.v, .h = x.h, .w = x.w, .c = x.c, .mean = mean, .var = var};
+    snprintf(t->name, sizeof t->name, "%s", name);
+}
+
 static rt_status check_desc(const rt_model_desc *d, const rt_arch **arch)
 {
     const struct {
@@ -189,6 +201,12 @@ static rt_status check_value(const rt_graph *g, rt_val v, const char *what, rt_s
 rt_status rt_model_forward(const rt_model *m, rt_graph *g, rt_val x, rt_val theta, rt_val buffers, int training,
                            rt_forward *out)
 {
+    return rt_model_forward_tapped(m, g, x, theta, buffers, training, NULL, out);
+}
+
+rt_status rt_model_forward_tapped(const rt_model *m, rt_graph *g, rt_val x, rt_val theta, rt_val buffers, int training,
+                                  rt_tap_list *taps, rt_forward *out)
+{
     rt_status st = RT_OK;
     rt_val *stat_new = NULL, none = {0};
     rt_act features, logits;
@@ -196,6 +214,7 @@ rt_status rt_model_forward(const rt_model *m, rt_graph *g, rt_val x, rt_val thet
     const rt_model_desc *d = &m->desc;
 
     RT_TRY(rt_graph_status(g));
+    if (taps) taps->n = 0;
     const rt_shape *xs = rt_val_shape(g, x);
     int64_t batch = xs && xs->rank == 4 ? xs->d[0] : 1;
     RT_TRYF(check_value(g, x, "x", RT_SHAPE(RT_F32, batch, d->size, d->size, d->channels)), "forward of %s", d->arch);
@@ -207,6 +226,10 @@ rt_status rt_model_forward(const rt_model *m, rt_graph *g, rt_val x, rt_val thet
                       (long long)batch);
         goto out;
     }
+    if (taps && nets > 1) {
+        st = RT_RAISE(RT_ERR_UNSUPPORTED, "forward of %s: taps are of one network, not of %lld", d->arch, (long long)nets);
+        goto out;
+    }
     if (m->n_stat) {
         RT_TRYF(check_value(g, buffers, "buffers", rows_of(nets, m->n_buffer)), "forward of %s", d->arch);
         RT_ALLOC(stat_new, (size_t)m->n_stat * sizeof *stat_new, "statistics of a forward pass");
@@ -214,7 +237,7 @@ rt_status rt_model_forward(const rt_model *m, rt_graph *g, rt_val x, rt_val thet
 
     rt_net walk = {
         .m = m, .g = g, .theta = theta, .buffers = buffers, .batch = batch, .nets = nets ? nets : 1,
-        .training = training & RT_FORWARD_TRAINING, .stat_new = stat_new, .relus = training & RT_FORWARD_RELUS ? &f : NULL};
+        .training = training & RT_FORWARD_TRAINING, .stat_new = stat_new, .taps = taps, .relus = training & RT_FORWARD_RELUS ? &f : NULL};
     m->arch->walk(&walk, (rt_act){.v = x, .h = d->size, .w = d->size, .c = d->channels}, &features, &logits);
     RT_TRYF(walk.st, "forward of %s", d->arch);
     for (int32_t i = 0; walk.training && nets && i < m->n_stat; i++)

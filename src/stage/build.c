@@ -19,7 +19,7 @@ typedef struct shared {
     const rt_method *pool_of;
 } shared;
 
-enum { NEEDS_TEACHER = RT_NEEDS_FEATURES | RT_NEEDS_EL2N };
+enum { NEEDS_SCORES = RT_NEEDS_FEATURES | RT_NEEDS_EL2N };
 
 /* One text for all experts: their contents' hashes. */
 static rt_status experts_hash(const rt_experts *e, char hex[RT_HASH_HEX])
@@ -50,7 +50,7 @@ static rt_status set_key(rt_run *r, const rt_method *m, const rt_set_name *s, sh
     rt_teacher_info info[64];
     extra[n_extra++] = s->text;
     if (!strcmp(m->family, "coreset")) {
-        if (m->needs & NEEDS_TEACHER) sections[n_sections++] = "coreset";
+        if (m->needs & NEEDS_SCORES) sections[n_sections++] = "coreset";
     } else {
         sections[n_sections++] = m->section ? m->section : m->name;
         sections[n_sections++] = "network";
@@ -64,7 +64,7 @@ static rt_status set_key(rt_run *r, const rt_method *m, const rt_set_name *s, sh
         RT_TRY(experts_hash(have->experts, experts));
         extra[n_extra++] = experts;
     }
-    if (m->needs & NEEDS_TEACHER) {
+    if (m->needs & NEEDS_SCORES) {
         int runs = (m->needs & RT_NEEDS_EL2N) && r->c->teach.runs < 64 ? (int)r->c->teach.runs : 1;
         extra[n_extra++] = sep;
         for (int k = 0; k < runs; k++) {

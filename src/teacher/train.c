@@ -25,7 +25,15 @@ rt_status rt_trainer_create(rt_backend *be, const rt_model_desc *net, const rt_r
 rt_status rt_trainer_create_many(rt_backend *be, const rt_model_desc *net, const rt_recipe *r, int64_t networks,
                                  rt_trainer **out)
 {
+    return rt_trainer_create_taught(be, net, r, networks, NULL, out);
+}
+
+rt_status rt_trainer_create_taught(rt_backend *be, const rt_model_desc *net, const rt_recipe *r, int64_t networks,
+                                   const rt_committee *teachers, rt_trainer **out)
+{
     rt_status st = RT_OK;
+    if (r->loss != RT_LOSS_CE && (!teachers || teachers->n < 1))
+        return RT_RAISE(RT_ERR_ARG, "recipe %s learns from a teacher, none was given", r->name);
     float *mask = NULL;
     rt_trainer *t = NULL;
     if (networks < 1 || networks > INT32_MAX)

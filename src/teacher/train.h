@@ -19,6 +19,7 @@
 #include "nn/nn.h"
 #include "optim/optim.h"
 #include "retort/exec.h"
+#include "teacher/committee.h"
 
 typedef enum rt_augment_kind {
     RT_AUGMENT_NONE,
@@ -26,6 +27,16 @@ typedef enum rt_augment_kind {
     RT_AUGMENT_DSA,        /* differentiable augmentation, parameters per image (matching.md 2.4, not siamese) */
     RT_AUGMENT_RRC_CUTMIX  /* KD-budget view of decoupled.md 5.1: RRC (0.5, 1), flip, CutMix alpha 1 on every batch */
 } rt_augment_kind;
+
+typedef enum rt_loss_kind {
+    RT_LOSS_CE,     /* cross-entropy with labels, hard or soft, mixed as the images are */
+    RT_LOSS_KL,     /* KL of softmax(teacher / T) and softmax(student / T); decoupled.md 1.7 */
+    RT_LOSS_MSE_GT  /* mean (s - t)^2 + gamma CE(s, y); decoupled.md 1.7 */
+} rt_loss_kind;
+typedef enum rt_target_kind {
+    RT_TARGET_MEAN,      /* mean of the logits, weighted by the teachers' weights */
+    RT_TARGET_EQUALISED  /* each teacher's block of logits scaled to the mean Frobenius norm first (G-VBSM) */
+} rt_target_kind;
 
 typedef struct rt_recipe {
     char name[32];
@@ -37,6 +48,15 @@ typedef struct rt_recipe {
     rt_augment_kind augment;
     const char *dsa_strategy;    /* borrowed; for RT_AUGMENT_DSA */
     char dsa_mode;               /* 'S' (also 0): one operation per batch; 'I': the policy of IDC and NCFM (nn/dsa.h) */
+    rt_loss_kind loss;           /* what the student learns from; the last two want a committee (rt_trainer_create_taught) */
+    rt_target_kind target;       /* how a committee's logits become one */
+    double temperature;          /* RT_LOSS_KL: T of teacher and student */
+    bool t_squared;              /* RT_LOSS_KL: times T^2 */
+    double gamma;                /* RT_LOSS_MSE_GT: weight of the cross-entropy with the unmixed class label */
+    bool teacher_batch_stats;    /* BSSL: teachers in training mode, their running statistics left alone */
+    double ema;                  /* > 0: theta is judged as its moving average of this decay, with the live buffers */
+    float rrc_scale;             /* RT_AUGMENT_RRC_CUTMIX: smallest share of the area; 0: 0.5 */
+    bool patch_shuffle;          /* RT_AUGMENT_RRC_CUTMIX: columns and rows of a 2x2 grid swap by two coins an image (RDED) */
     double cutmix;               /* RT_AUGMENT_DSA: probability per batch of CutMix after the augmentation (nn/cutmix.h) */
 } rt_recipe;
 
@@ -55,6 +75,10 @@ rt_status rt_trainer_create(rt_backend *be, const rt_model_desc *net, const rt_r
 /* The same for `networks` >= 1 networks at once. */
 rt_status rt_trainer_create_many(rt_backend *be, const rt_model_desc *net, const rt_recipe *r, int64_t networks,
                                  rt_trainer **out);
+/* Students of a committee: teachers and students are one compiled step, the teachers look at the very views that the
+ * students see. Borrows teachers until destroy. NULL: as above; RT_ERR_ARG when the recipe's loss wants one. */
+rt_status rt_trainer_create_taught(rt_backend *be, const rt_model_desc *net, const rt_recipe *r, int64_t networks,
+                                   const rt_committee *teachers, rt_trainer **out);
 int64_t rt_trainer_networks(const rt_trainer *t);
 void rt_trainer_destroy(rt_trainer *t);
 const rt_model *rt_trainer_model(const rt_trainer *t);

@@ -1,0 +1,103 @@
+/* The recovery core: images optimised so that a frozen teacher recognises them and sees the statistics of real data
+ * (SRe2L, arXiv 2306.13092; decoupled.md 1 and 2). Every teacher-based method is a short file that fills one rt_recovery.
+ *
+ * The images of a set are cut into blocks; the images of a block share one view per iteration and one set of batch
+ * statistics, and are optimised for `iterations` steps, one block after the other, or `groups` of them in one pass with
+ * statistics, views and losses of each group apart: the same bits in strict mode, one launch instead of many. A step is one
+ * compiled graph:
+ *
+ *     view (shared crop, flip, roll) -> eval-mode teacher, taps -> loss of each group -> Adam on the pixels -> clip
+ *
+ * It stands on distill.h's loop: iteration it of the construction is iteration t = it mod T of block group it / T; all
+ * state (images, Adam's moments, a method's vectors) is saved and restored there, so a kill inside a block loses seconds.
+ *
+ *     recover.c       the frame: blocks, checkpoints, result        step.c  the compiled step, one per (teacher, active, side)
+ *     match_bn.c      BatchNorm statistics loss                     view.c  the draws of the shared view
+ *     sre2l.c cda.c dwa.c delt.c fadrm.c edc.c gvbsm.c cvdd.c lpld.c scdd.c: one method each */
+#ifndef RT_METHODS_RECOVER_H
+#define RT_METHODS_RECOVER_H
+
+#include "methods/distill/distill.h"
+
+enum { RT_RECOVER_STAGES = 8, RT_RECOVER_EXTRA = 6 };
+
+typedef struct rt_recovery rt_recovery;
+
+/* --- the shared view --------------------------------------------------------------------------------------------------- */
+typedef struct rt_recover_view {
+    bool crop, flip;          /* crop: random resized crop, ratio 3/4 to 4/3, bilinear without antialias, shared by a group */
+    double scale_min;         /* smallest share of the area; a method's crop_min may move it */
+    int32_t jitter_lo, jitter_hi; /* circular shift of both axes, inclusive; 0, 0: none */
+} rt_recover_view;
+
+/* --- what a step's loss is made of -------------------------------------------------------------------------------------- */
+/* Given to a method's loss while a step's graph is built. Images of group k are rows [k B, (k+1) B) of everything. */
+typedef struct rt_recover_graph {
+    rt_recovery *r;
+    rt_graph *g;
+    const rt_teacher *teacher;
+    int32_t teacher_index;
+    int64_t groups, each;     /* groups of `each` images */
+    rt_val view;              /* [groups*each, side, side, 3] as the teacher sees it */
+    rt_val logits, label;     /* [groups*each, classes]; label: one-hot */
+    rt_val theta, buffers;    /* the teacher's */
+    const rt_tap_list *taps;
+    void *step;               /* step.c's */
+} rt_recover_graph;
+/* Mean cross-entropy of each group, summed over the groups: rank 0. */
+rt_val rt_recover_ce(const rt_recover_graph *w);
+/* Sum over groups and BatchNorm layers of weight_l (||mu - running mean|| + var_weight ||v - running var||); weight_l is
+ * `first` for the first layer, else 1 (decoupled.md 1.3). mean, var: NULL for the running statistics, or for every BatchNorm
+ * tap in turn the target [groups, c]. */
+rt_val rt_recover_bn(const rt_recover_graph *w, double first, double var_weight, const rt_val *mean, const rt_val *var);
+/* Mean [groups,c] and biased variance [groups,c] over images and positions of a tap's input, each group apart. */
+void rt_recover_moments(const rt_recover_graph *w, rt_val x, rt_val *mean, rt_val *var);
+/* A vector of `count` floats that lives across steps and is saved with the construction: its value now, and what it is
+ * after this step. name: unique per method; steps that name the same vector share it. At most RT_RECOVER_EXTRA vectors. */
+rt_val rt_recover_state(const rt_recover_graph *w, const char *name, int64_t count, float initial);
+void rt_recover_update(const rt_recover_graph *w, const char *name, rt_val now);
+/* Per-step data of the host: `fill` writes count floats before every step that uses it; block: of the step's first group,
+ * t: iteration in the block. */
+typedef void rt_recover_fill(void *self, int64_t block, int64_t t, float *out);
+rt_val rt_recover_input(const rt_recover_graph *w, const char *name, rt_shape shape, rt_recover_fill *fill);
+
+/* --- a method ----------------------------------------------------------------------------------------------------------- */
+/* All callbacks get self; those that may be NULL have a default. */
+struct rt_recovery {
+    const rt_build_ctx *ctx;
+    const char *name;
+    void *self;
+    int64_t iterations;       /* T: of one block, all stages together */
+    double lr;                /* of Adam (0.5, 0.9), cosine to 0 over T */
+    double r_bn;              /* weight of the statistics loss; 0: none, and no taps */
+    double first_bn, var_weight; /* 10 and 1 where published */
+    rt_recover_view view;
+    int64_t batch;            /* images of a block: min(batch, what is left) */
+    bool class_major;         /* blocks of consecutive images of the set (class by class); else one image of each of
+                               * `batch` consecutive classes, rank by rank, as SRe2L has it */
+    int64_t groups;           /* blocks in one pass, where they have equal sizes; 0: what fits 512 images */
+    enum { RT_RECOVER_ROUND_ROBIN, RT_RECOVER_ALL } teachers; /* several: by turns, counting over blocks; or every one in every
+                               * iteration, losses weighted by rt_teacher.weight */
+    int n_stages;             /* 0: one, at the set's side */
+    struct { int32_t side; int64_t iterations; double residual; } stage[RT_RECOVER_STAGES]; /* after a stage (not the last): x <- residual
+                               * resize(x) + (1 - residual) resize(initial), bilinear; Adam is created anew (FADRM) */
+    const char *deviation[RT_DISTILL_DEVIATIONS];
+    int n_deviations;
+
+    rt_status (*initial)(void *self, float *images); /* [n, size, size, 3] normalised; NULL: N(0,1) by counter, or set.init_images */
+    double (*crop_min)(void *self, int64_t t, int64_t T); /* curriculum of the crop; NULL: view.scale_min */
+    int64_t (*compose)(void *self, int64_t block, int64_t *image); /* the images of a block in order, returns how many;
+                               * -1 past the last block. NULL: by batch and class_major */
+    int64_t (*active)(void *self, int64_t block, int64_t t); /* the first so many images of the block take part; NULL: all */
+    rt_status (*before_block)(void *self, int64_t block, const float *images, const int64_t *image, int64_t n, float *theta);
+                              /* may change the working copy of the (first) teacher's weights: n images [n,size,size,3] of the block; not
+                               * with groups > 1. NULL: weights stay */
+    rt_val (*loss)(void *self, const rt_recover_graph *w); /* rank 0; NULL: CE + r_bn BN */
+    rt_status (*finish)(void *self, rt_set *out); /* adds to the finished set; NULL: nothing */
+};
+/* Constructs the whole set. ctx->teachers must hold at least one teacher with a BatchNorm where r_bn > 0: RT_ERR_CONFIG
+ * naming the teacher otherwise. */
+rt_status rt_recover_run(rt_recovery *r, rt_set *out);
+rt_status rt_recover_estimate(rt_recovery *r, rt_estimate *out);
+
+#endif
