@@ -17,7 +17,9 @@ typedef struct flag {
 static const flag flags[] = {
     {"config", CLI_CONFIG, true}, {"set", CLI_SET, true},     {"quick", CLI_SET, false}, {"force", CLI_FORCE, false},
     {"json", CLI_JSON, false},    {"out", CLI_OUT, true},     {"zoom", CLI_GRID, true},  {"scale", CLI_GRID, true},
-    {"classes", CLI_GRID, true},  {"images", CLI_GRID, true}, {"help", 0, false},
+    {"classes", CLI_GRID, true},  {"images", CLI_GRID, true}, {"method", CLI_IMPORT, true},
+    {"map", CLI_IMPORT, true},    {"space", CLI_IMPORT, true}, {"logits", CLI_IMPORT, false}, {"ipc", CLI_IMPORT, true},
+    {"help", 0, false},
 };
 
 static rt_status usage(const cli_verb *v, rt_status st)
@@ -67,7 +69,19 @@ static rt_status take_flag(const cli_verb *v, const flag *f, const char *value, 
         a->json = true;
     else if (!strcmp(n, "out"))
         a->out = value;
-    else if (!strcmp(n, "zoom"))
+    else if (!strcmp(n, "method"))
+        a->method = value;
+    else if (!strcmp(n, "map"))
+        a->map = value;
+    else if (!strcmp(n, "logits"))
+        a->logits = true;
+    else if (!strcmp(n, "ipc"))
+        return count_value(v, n, value, 1, 1000000, &a->ipc);
+    else if (!strcmp(n, "space")) {
+        if (strcmp(value, "normalised") && strcmp(value, "unit"))
+            return usage(v, RT_RAISE(RT_ERR_USAGE, "--space is normalised or unit, got `%.60s`", value));
+        a->space = value;
+    } else if (!strcmp(n, "zoom"))
         return count_value(v, n, value, 1, 32, &a->zoom);
     else if (!strcmp(n, "classes"))
         return count_value(v, n, value, 1, 100000, &a->classes);

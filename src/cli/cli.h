@@ -19,16 +19,18 @@ enum {
     CLI_FORCE = 2,
     CLI_JSON = 4,
     CLI_OUT = 8,  /* --out FILE */
+    CLI_IMPORT = 64, /* --method, --map, --space, --logits, --ipc */
     CLI_GRID = 16 /* --zoom, --scale, --classes, --images */
 };
 
 typedef struct cli_args {
     const char *program, *config, *out;
+    const char *method, *map, *space;
     const char *set[CLI_MAX_SET];
     const char *pos[CLI_MAX_POS]; /* without the config */
     int n_set, n_pos;
-    bool json, quick, force, help;
-    int64_t zoom, classes, images;
+    bool json, quick, force, help, logits;
+    int64_t zoom, classes, images, ipc;
     bool scale_sd;
 } cli_args;
 
@@ -68,6 +70,7 @@ rt_status cmd_index(const cli_args *a);
 rt_status cmd_teach(const cli_args *a);
 rt_status cmd_build(const cli_args *a);
 rt_status cmd_eval(const cli_args *a);
+rt_status cmd_import(const cli_args *a);
 rt_status cmd_measure(const cli_args *a);
 rt_status cmd_report(const cli_args *a);
 rt_status cmd_bench(const cli_args *a);

@@ -28,6 +28,14 @@ static const cli_verb verbs[] = {
      "SET: folders of committed sets to use instead of the run's own.\n\n"
      "  retort measure runs/cifar10-ipc10-cpu\n",
      CLI_CONFIG | CLI_SET | CLI_FORCE, 0, CLI_MAX_POS, cmd_measure},
+    {"import", "CONFIG SOURCE", "a set that somebody else distilled",
+     "Reads a published set and commits it as one of ours, for `eval` and `measure`. SOURCE: class folders as SRe2L, CDA, "
+     "DELT,\n"
+     "CV-DD (new000 ...), RDED (00000 ...) or Minimax, D4M, D3HR (names of classes) write them, or a .safetensors file with\n"
+     "images and labels. Classes are checked against the config's; a teacher of the run says whether it recognises them.\n\n"
+     "  retort import configs/imagenette-ipc10-cpu.yaml syn/sre2l --method sre2l-released\n"
+     "  retort eval configs/imagenette-ipc10-cpu.yaml runs/imagenette-ipc10-cpu/imported/sre2l-released-ipc10\n",
+     CLI_CONFIG | CLI_SET | CLI_FORCE | CLI_OUT | CLI_IMPORT, 1, 1, cmd_import},
     {"report", "RUN", "table, page and exports of what is done",
      "Writes RUN/report: index.html (self-contained), CSV and JSONL of every result. RUN: a run folder or its "
      "config.\n\n"
@@ -92,7 +100,13 @@ static const struct {
     {CLI_SET, "  --set KEY=VALUE    override one key of the config; repeatable\n"
               "  --quick            smallest sizes, in <run.dir>-quick: does it run?\n"},
     {CLI_FORCE, "  --force            redo or overwrite what is already there\n"},
-    {CLI_OUT, "  --out FILE         where to write (default: <set>.png in the working directory)\n"},
+    {CLI_OUT, "  --out PATH         where to write (show: <set>.png here; import: <run.dir>/imported/<method>-ipc<n>)\n"},
+    {CLI_IMPORT,
+     "  --method NAME      what the set is called in results\n"
+     "  --map FILE         lines `folder class` that say what each folder holds\n"
+     "  --ipc N            take the first N images of every class\n"
+     "  --space S          float tensors: normalised (by the config's mean and std) or unit (in [0,1])\n"
+     "  --logits           soft labels of a tensor file are logits\n"},
     {CLI_GRID, "  --zoom N           enlarge each pixel N times (default 2)\n"
                "  --scale stored|sd  pixels as stored, or mean +- 2.5 sd stretched\n"
                "  --classes N        at most N classes, evenly spread\n"

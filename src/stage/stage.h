@@ -30,6 +30,19 @@ rt_status rt_stage_index(const rt_config *c, const rt_stage_opts *o);
 rt_status rt_stage_teach(const rt_config *c, const rt_stage_opts *o);
 rt_status rt_stage_build(const rt_config *c, const rt_stage_opts *o);
 rt_status rt_stage_eval(const rt_config *c, const rt_stage_opts *o);
+/* A published set of somebody else. Everything borrowed. */
+typedef struct rt_import {
+    const char *source;         /* class folders, or a .safetensors file (stage/import.h) */
+    const char *method;         /* what it is called in results */
+    const char *map;            /* file of lines `folder class`, or NULL */
+    const char *space;          /* of float tensors: "normalised" or "unit"; NULL: not said */
+    bool logits;                /* soft labels are logits */
+    int64_t ipc;                /* take the first so many of every class; 0: all, equally many */
+    const char *out;            /* folder; NULL: <run.dir>/imported/<method>-ipc<n> */
+    bool force;
+} rt_import;
+/* *text (owned) says what was read, under which class order, and whether the run's teacher recognises it. */
+rt_status rt_stage_import(const rt_config *c, const rt_import *o, char **text);
 rt_status rt_stage_measure(const rt_config *c, const rt_stage_opts *o);
 /* Writes <run.dir>/report; *table (owned, rt_free) is the headline table as text, *path the report's page (owned). */
 rt_status rt_stage_report(const rt_config *c, char **table, char **path);
