@@ -143,6 +143,7 @@ static rt_status put_page(page *p, const d_data *d, const char *run_dir)
     size_t warning_at = t->n;
 
     t_put(t, "<h2>Results</h2>\n");
+    part_across(t, d);
     part_headline(t, d);
     RT_TRY(put_accuracy_plots(p, d));
     part_grids(t, d, run_dir);

@@ -140,6 +140,9 @@ bool part_same_pair(const d_summary *a, const d_summary *b);
 void part_swatch(text *t, const d_data *d, const char *method);
 void part_summary(text *t, const d_data *d);
 void part_headline(text *t, const d_data *d);
+/* across.c: a row per method and a column per protocol; nothing where one protocol was asked for */
+void part_across(text *t, const d_data *d);
+void across_text(text *t, const d_data *d, bool markdown);
 void part_grids(text *t, const d_data *d, const char *run_dir);
 void part_notes(text *t, const d_data *d);
 void part_metrics(text *t, const d_data *d);

@@ -80,6 +80,7 @@ rt_status rt_report_table(rt_results *r, rt_table_style style, char **out)
         RT_TRY(t_take(&t, out));
         goto out;
     }
+    across_text(&t, &d, markdown);
     RT_ALLOC(rows, (size_t)d.n_row * sizeof *rows, "table");
     int width[COLUMNS];
     bool checked = false; /* some students were scored along their training */

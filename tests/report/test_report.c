@@ -308,6 +308,31 @@ START_TEST(table_is_exact)
 }
 END_TEST
 
+/* A second protocol: one look over both stands before their tables, with a dash where a set was not judged. */
+START_TEST(protocols_stand_side_by_side)
+{
+    fresh();
+    rt_results *r = small_run();
+    char *text = NULL;
+    for (int k = 0; k < 2; k++)
+        rt_ok(rt_results_put_eval(r, &(rt_row_eval){.set = "random-ipc1-s0", .protocol = "p2", .student = "convnet", .network = k,
+                                                    .accuracy = 0.25, .n_test = 100}));
+    rt_ok(rt_report_table(r, RT_TABLE_TERMINAL, &text));
+    const char *look = strstr(text, "top-1 % by protocol, student convnet, IPC 1");
+    ck_assert_ptr_eq(look, text);
+    const char *line = strstr(look, "\nrandom");
+    ck_assert_msg(line && !strncmp(line + 1, "random        30.00 +- 10.00   25.00 +- 0.00", 44), "%s", line);
+    line = strstr(look, "\ndm");
+    ck_assert_msg(line && !strncmp(line + 1, "dm             55.00 +- 7.07               -", 44), "%s", line);
+    rt_free(text);
+    rt_ok(rt_report_table(r, RT_TABLE_MARKDOWN, &text));
+    ck_assert_ptr_nonnull(strstr(text, "| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n"));
+    rt_free(text);
+    rt_results_close(r);
+    gone();
+}
+END_TEST
+
 START_TEST(every_allocation_may_fail)
 {
     fresh();
@@ -550,6 +575,7 @@ static const rt_test tests[] = {
     {"exports are exact", exports_are_exact},
     {"summary is exact", summary_is_exact},
     {"table is exact", table_is_exact},
+    {"protocols stand side by side", protocols_stand_side_by_side},
     {"every allocation may fail", every_allocation_may_fail},
     {"figures for people", figures_for_people},
     {"grid puts every pixel in place", grid_puts_every_pixel_in_place},
