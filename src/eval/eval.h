@@ -12,7 +12,7 @@
 typedef enum rt_protocol {
     RT_P1_PLAIN,   /* DC recipe: SGD 0.01 m 0.9 wd 5e-4, batch 256, 300 epochs, no augmentation, lr / 10 after E/2 + 1 */
     RT_P1_CLASSIC, /* DSA/DM recipe: the same with DSA and 1,000 epochs */
-    RT_P1_KD,      /* KD budget: AdamW 1e-3, RRC + flip + CutMix, cosine to 0 */
+    RT_P1,         /* KD budget: AdamW 1e-3, RRC + flip + CutMix, cosine to 0 */
     RT_P1_MTT,     /* MTT, TESLA: p1_classic at the rate the set learned, under the set's labels */
     RT_P1_DATM,    /* DATM: the same, batch 128 */
     RT_P1_IDC,     /* IDC: batch 64, 1,000 epochs, x 0.2 at 2/3 and 5/6, DSA variant + CutMix */

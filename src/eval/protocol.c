@@ -1,4 +1,4 @@
-/* The table of protocols and their published settings (matching.md 4 and 5; p1_kd: decoupled.md 5.1, 5.2). */
+/* The table of protocols and their published settings (matching.md 4 and 5; p1: decoupled.md 5.1, 5.2). */
 #include <stdio.h>
 #include <string.h>
 
@@ -26,7 +26,7 @@ typedef struct protocol_row {
 static const protocol_row rows[RT_PROTOCOL_COUNT] = {
     [RT_P1_PLAIN] = {.name = "p1_plain", .epochs = 300, .batch = 256, .optim = SGD_DC},
     [RT_P1_CLASSIC] = {.name = "p1_classic", .epochs = 1000, .batch = 256, .optim = SGD_DC, .augment = RT_AUGMENT_DSA, .strategy = STRATEGY},
-    [RT_P1_KD] = {.name = "p1_kd", .epochs = 300, .optim = ADAMW, .augment = RT_AUGMENT_RRC_CUTMIX},
+    [RT_P1] = {.name = "p1", .epochs = 300, .optim = ADAMW, .augment = RT_AUGMENT_RRC_CUTMIX},
     [RT_P1_MTT] = {.name = "p1_mtt", .epochs = 1000, .batch = 256, .optim = SGD_DC, .augment = RT_AUGMENT_DSA, .strategy = STRATEGY,
                    .follows_set = true},
     [RT_P1_DATM] = {.name = "p1_datm", .epochs = 1000, .batch = 128, .optim = SGD_DC, .augment = RT_AUGMENT_DSA, .strategy = STRATEGY,
@@ -68,7 +68,7 @@ void rt_protocol_recipe(rt_protocol p, int64_t n, int32_t classes, int64_t epoch
     out->dsa_strategy = row->strategy;
     out->dsa_mode = row->mode;
     out->cutmix = row->cutmix;
-    if (p == RT_P1_KD) {
+    if (p == RT_P1) {
         int64_t ipc = classes > 0 ? n / classes : n, small = classes >= 100 ? 100 : 50;
         out->batch = ipc >= 50 ? 2 * small : small;
         out->schedule = (rt_schedule){.kind = RT_SCHED_COSINE, .zeta = 1};

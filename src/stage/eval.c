@@ -24,13 +24,13 @@ typedef struct bench_seat {
 void rt_run_eval_recipe(const rt_config *c, rt_protocol p, int64_t n, int32_t classes, bool full, rt_recipe *r)
 {
     const int64_t epochs[RT_PROTOCOL_COUNT] = {
-        [RT_P1_PLAIN] = c->eval.epochs_plain, [RT_P1_CLASSIC] = c->eval.epochs_classic, [RT_P1_KD] = c->eval.epochs_kd,
+        [RT_P1_PLAIN] = c->eval.epochs_plain, [RT_P1_CLASSIC] = c->eval.epochs_classic, [RT_P1] = c->eval.epochs_p1,
         [RT_P1_MTT] = c->eval.epochs_mtt,     [RT_P1_DATM] = c->eval.epochs_datm,       [RT_P1_IDC] = c->eval.epochs_idc,
         [RT_P1_DATADAM] = c->eval.epochs_datadam, [RT_P1_NCFM] = c->eval.epochs_ncfm};
     rt_protocol_recipe(p, n, classes, full ? c->eval.full_epochs : epochs[p], r);
-    if (p == RT_P1_KD) {
-        if (!full) r->batch = c->eval.batch_kd;
-        r->optim.lr = c->eval.lr_kd;
+    if (p == RT_P1) {
+        if (!full) r->batch = c->eval.batch_p1;
+        r->optim.lr = c->eval.lr_p1;
     } else if (p == RT_P1_PLAIN || p == RT_P1_CLASSIC) {
         r->batch = c->eval.batch_classic;
         r->optim.lr = c->eval.lr_classic;

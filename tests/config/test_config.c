@@ -42,7 +42,7 @@ START_TEST(values_are_read)
         "# comment\nversion: 1\nname: \"a-b.c\"\nseed: 9223372036854775807\ndata: {kind: cifar10, train: t, mean: "
         "[0.1, 0, 1], size: 64}\n"
         "set:\n  ipc: [1, 10,\n        50]\nmetrics: {k: 3, enabled: false}\nteach: {lr: 2.5e-3, optimiser: adamw}\n"
-        "eval:\n  protocols:\n    - p1_kd\n    - p1_classic\n",
+        "eval:\n  protocols:\n    - p1\n    - p1_classic\n",
         &c));
     ck_assert_str_eq(c.name, "a-b.c");
     ck_assert(c.seed == INT64_MAX);
@@ -53,7 +53,7 @@ START_TEST(values_are_read)
     ck_assert(!c.metrics.enabled);
     rt_assert_near(c.teach.lr, 2.5e-3, 0, 0);
     ck_assert_str_eq(c.teach.optimiser, "adamw");
-    ck_assert_str_eq(c.eval.protocols.v[0], "p1_kd");
+    ck_assert_str_eq(c.eval.protocols.v[0], "p1");
     rt_assert_near(c.data.mean[0], 0.1, 0, 0);
     rt_config_fini(&c);
 }

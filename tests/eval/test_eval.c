@@ -242,7 +242,7 @@ START_TEST(spaces_must_agree)
     close_bench(&b);
 
     rt_recipe kd;
-    rt_protocol_recipe(RT_P1_KD, N, CLASSES, 1, &kd);
+    rt_protocol_recipe(RT_P1, N, CLASSES, 1, &kd);
     open_bench(&b, &kd);
     b.task.zca = zca_b;
     rt_fails(rt_eval_set(b.t, &s, &b.task, &b.run, &e), RT_ERR_CONFIG);

@@ -14,7 +14,7 @@ data: {kind: demo, size: 16, mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}
 network: {arch: convnet, depth: 2, width: 32}
 set: {ipc: [2]}
 methods: {names: [random], set_seeds: 1}
-eval: {protocols: [p1_classic, p1_kd], students: [convnet, mlp], seeds: 4, epochs_classic: 150, epochs_kd: 60, check_every: 15, full_data: false}
+eval: {protocols: [p1_classic, p1], students: [convnet, mlp], seeds: 4, epochs_classic: 150, epochs_p1: 60, check_every: 15, full_data: false}
 metrics: {enabled: false}
 run: {dir: $work/base, checkpoint_seconds: 0.02}
 YAML
