@@ -62,6 +62,7 @@ typedef struct rt_build_ctx {
     const int64_t *original_of;   /* NULL: the identity (no sample was skipped) */
     const rt_config *config;      /* a method reads its own section and nothing that names paths or the evaluation */
     rt_draw_files files;
+    const char *stats_dir;        /* where passes of a teacher over the training images are kept (teacher/statistics.h); NULL: nowhere */
     const char *ckpt_dir, *inputs_hash;
     double ckpt_seconds;
     int keep;

@@ -38,7 +38,8 @@ typedef struct rt_recover_graph {
     const rt_teacher *teacher;
     int32_t teacher_index;
     int64_t groups, each;     /* groups of `each` images */
-    rt_val view;              /* [groups*each, side, side, 3] as the teacher sees it */
+    rt_val images;            /* [groups*each, side, side, 3] as they are optimised */
+    rt_val view;              /* the same as the teacher sees them */
     rt_val logits, label;     /* [groups*each, classes]; label: one-hot */
     rt_val theta, buffers;    /* the teacher's */
     const rt_tap_list *taps;
@@ -56,9 +57,11 @@ void rt_recover_moments(const rt_recover_graph *w, rt_val x, rt_val *mean, rt_va
  * after this step. name: unique per method; steps that name the same vector share it. At most RT_RECOVER_EXTRA vectors. */
 rt_val rt_recover_state(const rt_recover_graph *w, const char *name, int64_t count, float initial);
 void rt_recover_update(const rt_recover_graph *w, const char *name, rt_val now);
-/* Per-step data of the host: `fill` writes count floats before every step that uses it; block: of the step's first group,
- * t: iteration in the block. */
-typedef void rt_recover_fill(void *self, int64_t block, int64_t t, float *out);
+/* This step's crops, flips and shifts of other images of the same shape. */
+rt_val rt_recover_look(const rt_recover_graph *w, rt_val images);
+/* Per-step data of the host: `fill` writes count floats before every step that uses it; teacher: whose step it is, block: of the
+ * step's first group, t: iteration in the block. */
+typedef void rt_recover_fill(void *self, int32_t teacher, int64_t block, int64_t t, float *out);
 rt_val rt_recover_input(const rt_recover_graph *w, const char *name, rt_shape shape, rt_recover_fill *fill);
 
 /* --- a method ----------------------------------------------------------------------------------------------------------- */
@@ -93,6 +96,10 @@ struct rt_recovery {
                               /* may change the working copy of the (first) teacher's weights: n images [n,size,size,3] of the block; not
                                * with groups > 1. NULL: weights stay */
     rt_val (*loss)(void *self, const rt_recover_graph *w); /* rank 0; NULL: CE + r_bn BN */
+    /* What the host has to know of a step's images before the step: a value of w->images and w->view alone (there is no teacher
+     * in w), computed under the step's draws; `probed` then gets it, before any rt_recover_fill of that step. NULL: nothing. */
+    rt_val (*probe)(void *self, const rt_recover_graph *w);
+    rt_status (*probed)(void *self, int64_t block, int64_t t, const float *value);
     rt_status (*finish)(void *self, rt_set *out); /* adds to the finished set; NULL: nothing */
 };
 /* Constructs the whole set. ctx->teachers must hold at least one teacher with a BatchNorm where r_bn > 0: RT_ERR_CONFIG
