@@ -60,6 +60,7 @@ typedef struct rt_data_source {
     const char *split;   /* "train" | "test" for CIFAR; else ignored */
     const char *classes; /* class list file; NULL: folder names / CIFAR's own (a wds source then is an error);
                             "numbered" or "numbered:N": the classes of a wds source are "0".."N-1" */
+    bool listed_only;    /* imagefolder with a class list: folders that it does not name are left out (ImageNet-100 out of ImageNet) */
     const char *keys;    /* CIFAR: optional file with one key a line (may be .xz) */
     const char *cache;   /* where wds index files go when the shard's folder is read-only; NULL: not stored */
 } rt_data_source;

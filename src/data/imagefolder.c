@@ -3,7 +3,7 @@
  * The key is the path below the root. Symbolic links are followed, as torchvision does; the depth is bounded so that a
  * loop ends.
  *
- * A class list may give another order; it must name exactly the folders that are there. */
+ * A class list may give another order; it must name exactly the folders that are there, or with listed_only some of them. */
 #include <limits.h>
 #include <string.h>
 #include <strings.h>
@@ -63,14 +63,14 @@ out:
 
 /* The folders and the list must be the same names; says which one differs first in sorted order. */
 static rt_status match_folders(const char *root, char *const *folder, int32_t n, const rt_classes *c, const char *list,
-                               int32_t *label)
+                               bool listed_only, int32_t *label)
 {
     rt_status st = RT_OK;
     for (int32_t i = 0; i < n; i++) {
         label[i] = -1;
         for (int32_t k = 0; k < c->n && label[i] < 0; k++)
             if (!strcmp(folder[i], c->name[k])) label[i] = k;
-        if (label[i] < 0) {
+        if (label[i] < 0 && !listed_only) {
             st = RT_RAISE(RT_ERR_FORMAT, "%s: folder '%s' is not in the class list %s", root, folder[i], list);
             goto out;
         }
@@ -113,13 +113,14 @@ rt_status rt_open_imagefolder(const rt_data_source *src, rt_dataset *d)
     RT_ALLOC(label, (size_t)n * sizeof *label, "folder labels");
     if (src->classes && src->classes[0]) {
         RT_TRY(rt_classes_read(src->classes, &d->classes));
-        RT_TRY(match_folders(src->path, names, n, &d->classes, src->classes, label));
+        RT_TRY(match_folders(src->path, names, n, &d->classes, src->classes, src->listed_only, label));
     } else {
         RT_TRY(rt_classes_make((const char *const *)names, n, &d->classes));
         for (int32_t i = 0; i < n; i++) label[i] = i;
     }
     for (int32_t i = 0; i < n; i++) {
         int64_t before = d->n;
+        if (label[i] < 0) continue; /* not one of the classes asked for */
         RT_TRY(walk(d, src->path, names[i], label[i], 0));
         if (d->n == before) {
             st = RT_RAISE(RT_ERR_FORMAT, "%s/%s: class folder without a single image", src->path, names[i]);

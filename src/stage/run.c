@@ -150,9 +150,9 @@ rt_status rt_run_datasets(rt_run *r)
     char train[PATH_MAX], test[PATH_MAX];
     if (r->train_set && r->test_set) return RT_OK;
     rt_data_source a = {.kind = c->data.kind, .path = c->data.train, .split = "train", .classes = or_null(c->data.classes),
-                        .keys = or_null(c->data.keys_train)};
+                        .listed_only = c->data.listed_only, .keys = or_null(c->data.keys_train)};
     rt_data_source b = {.kind = c->data.kind, .path = *c->data.test ? c->data.test : c->data.train, .split = "test",
-                        .classes = a.classes, .keys = or_null(c->data.keys_test)};
+                        .classes = a.classes, .listed_only = a.listed_only, .keys = or_null(c->data.keys_test)};
     if (!strcmp(c->data.kind, "demo")) {
         RT_TRY(demo_data(r, train, test));
         a.kind = b.kind = "imagefolder";

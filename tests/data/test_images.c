@@ -63,7 +63,16 @@ START_TEST(a_class_list_gives_another_order_of_the_same_folders)
     put_text(dir, "list", "zebra\nAnt\n");
     rt_fails(rt_dataset_open(&src, &d), RT_ERR_FORMAT);
     ck_assert_ptr_nonnull(strstr(rt_error_what(), "folder 'bee' is not in the class list"));
+    src.listed_only = true; /* the list chooses */
+    rt_ok(rt_dataset_open(&src, &d));
+    ck_assert_int_eq(rt_dataset_count(d), 4);
+    ck_assert_int_eq(rt_dataset_label(d, 0), 1);
+    ck_assert_str_eq(rt_dataset_key(d, 1), "zebra/a.JPEG");
+    ck_assert_int_eq(rt_dataset_classes(d)->n, 2);
+    rt_dataset_close(d);
     put_text(dir, "list", "zebra\nAnt\nbee\ncat\n");
+    rt_fails(rt_dataset_open(&src, &d), RT_ERR_FORMAT); /* but what it names is there */
+    src.listed_only = false;
     rt_fails(rt_dataset_open(&src, &d), RT_ERR_FORMAT);
     ck_assert_ptr_nonnull(strstr(rt_error_what(), "class 3, 'cat'"));
     src.classes = NULL;
