@@ -204,7 +204,7 @@ rt_status plot_trace(const d_data *d, const char *method, const char *run_dir, c
     void *csv = NULL;
     for (int i = 0; i < n; i++) {
         size_t bytes = 0;
-        RT_TRY(rt_fs_join(path, sizeof path, run_dir, list[i]->path));
+        RT_TRY(d_set_path(list[i], run_dir, path, sizeof path));
         RT_TRY(rt_fs_join(file, sizeof file, path, "trace.csv"));
         if (!rt_fs_exists(file)) continue;
         rt_free(csv);

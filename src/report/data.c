@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/fs.h"
 #include "report/internal.h"
 
 /* --- reading -------------------------------------------------------------------------------------------------------
@@ -34,6 +35,12 @@ void *d_room(void *list, int n, size_t size, rt_status *st)
     }
     memset((char *)bigger + (size_t)n * size, 0, (grown - (size_t)n) * size);
     return bigger;
+}
+
+rt_status d_set_path(const d_set *s, const char *run_dir, char *out, size_t n)
+{
+    if (s->path[0] != '/') return rt_fs_join(out, n, run_dir, s->path); /* of this run; an imported one lies anywhere */
+    return (size_t)snprintf(out, n, "%s", s->path) < n ? RT_OK : RT_RAISE(RT_ERR_ARG, "path of set %s is too long", s->id);
 }
 
 const d_set *d_find_set(const d_data *d, const char *id)

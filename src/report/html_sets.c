@@ -25,7 +25,7 @@ static void put_grid(text *t, const d_data *d, const d_set *s, const char *run_d
     t_put(t, "</b> · seed %lld<br>", (long long)s->seed);
     t_html(t, s->title);
     t_put(t, "</figcaption>");
-    RT_TRY(rt_fs_join(path, sizeof path, run_dir, s->path));
+    RT_TRY(d_set_path(s, run_dir, path, sizeof path));
     RT_TRY(rt_set_read(path, false, &set, NULL));
     rt_grid_opts o = {
         .max_classes = GRID_CLASSES, .max_ipc = GRID_IMAGES, .zoom = 1, .gap = 1, .scale = RT_GRID_STORED};

@@ -93,6 +93,7 @@ void *d_room(void *list, int n, size_t size, rt_status *st); /* makes room for e
 int64_t d_next_ipc(const d_data *d, int64_t after); /* the next size of the sets, 0 past the last */
 rt_status d_summarise(d_data *d);                   /* summary.c: fills row */
 const d_set *d_find_set(const d_data *d, const char *id); /* NULL when absent */
+rt_status d_set_path(const d_set *s, const char *run_dir, char *out, size_t n); /* its folder */
 /* Mean over the sets of (method, ipc) of a metric; NaN when absent. expected may be NULL. */
 double d_metric_mean(const d_data *d, const char *method, int64_t ipc, const char *name, int64_t k, int64_t cls,
                      double *expected);

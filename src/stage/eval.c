@@ -318,6 +318,8 @@ rt_status rt_run_eval(rt_run *r, const rt_stage_opts *o)
         }
         RT_TRYF(eval_folder(r, o, &seat, path, rt_run_networks(r, &name)), "set %s", name.text);
     }
+    for (int i = 0; o->n_paths == 0 && rt_run_foreign_at(r, i, path); i++)
+        RT_TRYF(eval_folder(r, o, &seat, path, (int)r->c->eval.seeds), "set.foreign %s", path);
     if (r->c->eval.full_data && o->n_paths == 0)
         RT_TRYF(eval_networks(r, o, &seat, "full", rt_dataset_hash(r->train_set), NULL, 1, true), "full data");
 out:

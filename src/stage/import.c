@@ -184,12 +184,19 @@ static rt_status import(rt_run *r, const rt_import *o, char **text)
     rt_set s = {0};
     char path[PATH_MAX];
     double share = NAN;
+    const rt_method *ours;
     RT_TRY(rt_run_datasets(r));
     if (!plain_name(o->method)) {
         st = RT_RAISE(RT_ERR_USAGE, "--method is a short name of letters, digits, '-', '+' and '_', got `%.60s`", o->method);
         rt_error_fix(st, "name the method, such as --method sre2l-released");
         goto out;
     }
+    if (rt_method_find(o->method, &ours) == RT_OK) {
+        st = RT_RAISE(RT_ERR_USAGE, "%s is a method of this program: results would not tell the two apart", o->method);
+        rt_error_fix(st, "say where the set is from, such as --method %s-released", o->method);
+        goto out;
+    }
+    rt_error_clear();
     if (rt_fs_is_dir(o->source)) RT_TRYF(rt_foreign_folders(r, o->source, o->map, &f), "folders of %s", o->source);
     else RT_TRYF(rt_foreign_tensors(r, o->source, o->space, o->logits, &f), "tensors of %s", o->source);
     RT_TRY(arrange(r, &f, o, &s));

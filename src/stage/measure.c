@@ -158,6 +158,8 @@ rt_status rt_run_measure(rt_run *r, const rt_stage_opts *o)
         RT_TRY(rt_run_path(r, path, "sets/%s", name.text));
         RT_TRYF(measure_set(r, o, path, &y), "set %s", name.text);
     }
+    for (int i = 0; o->n_paths == 0 && rt_run_foreign_at(r, i, path); i++)
+        RT_TRYF(measure_set(r, o, path, &y), "set.foreign %s", path);
 out:
     yardstick_fini(&y);
     return st == RT_OK ? st : rt_error_frame(st, __FILE__, __LINE__, "measure");

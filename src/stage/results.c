@@ -189,33 +189,66 @@ out:
     return st;
 }
 
+/* The row of a set, without what only its place in the grid says. *notes (jansson's allocator) backs row->notes. */
+static rt_status row_of_set(const json_t *m, const char *id, const char *path, char **notes, rt_row_set *row)
+{
+    const json_t *o = json_object_get(m, "notes");
+    *notes = NULL;
+    if (json_is_object(o) && !(*notes = json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS))) return RT_RAISE(RT_ERR_NOMEM, "notes of %s", id);
+    const char *family = text_at(m, "family");
+    *row = (rt_row_set){.id = id, .method = text_at(m, "method"), .title = text_at(m, "title"), .family = family, .ipc = int_at(m, "ipc"),
+                        .image_bytes = int_at(m, "image_bytes"), .label_bytes = int_at(m, "label_bytes"), .path = path,
+                        .synthetic = family && strcmp(family, "coreset") != 0, .space = text_at(m, "space"),
+                        .soft_labels = text_at(m, "soft_labels"), .factor = int_at(m, "factor"), .step_size = real_at(m, "step_size"),
+                        .notes = *notes};
+    return RT_OK;
+}
+
 static rt_status put_set(rt_run *r, rt_results *db, const rt_set_name *name)
 {
     rt_status st = RT_OK;
     char path[PATH_MAX], rel[96], *notes = NULL;
     json_t *m = NULL;
+    const rt_method *method;
+    rt_row_set row;
     RT_TRY(rt_run_path(r, path, "sets/%s", name->text));
     if (!rt_fs_is_dir(path)) goto out;
     RT_TRY(rt_artefact_open(path, "set", false, &m));
-    if (json_is_object(json_object_get(m, "notes")) && !(notes = json_dumps(json_object_get(m, "notes"), JSON_COMPACT | JSON_SORT_KEYS))) {
-        st = RT_RAISE(RT_ERR_NOMEM, "notes of %s", name->text);
-        goto out;
-    }
-    snprintf(rel, sizeof rel, "sets/%s", name->text);
-    const char *family = text_at(m, "family");
-    const rt_method *method;
     RT_TRY(rt_method_find(name->method, &method));
-    rt_row_set row = {.id = name->text, .method = name->method, .title = text_at(m, "title"), .family = family, .ipc = name->ipc,
-                      .seed = name->seed, .n = name->ipc * rt_dataset_classes(r->train_set)->n,
-                      .image_bytes = int_at(m, "image_bytes"), .label_bytes = int_at(m, "label_bytes"), .path = rel,
-                      .synthetic = family && strcmp(family, "coreset") != 0, .uses_teacher = ((method->needs & (RT_NEEDS_FEATURES | RT_NEEDS_EL2N)) ? 1 : 0) | ((method->needs & RT_NEEDS_EXPERTS) ? 2 : 0),
-                      .iteration = name->iteration, .space = text_at(m, "space"), .soft_labels = text_at(m, "soft_labels"),
-                      .factor = int_at(m, "factor"), .step_size = real_at(m, "step_size"), .notes = notes};
+    snprintf(rel, sizeof rel, "sets/%s", name->text);
+    RT_TRY(row_of_set(m, name->text, rel, &notes, &row));
+    row.method = name->method;
+    row.ipc = name->ipc;
+    row.seed = name->seed;
+    row.n = name->ipc * rt_dataset_classes(r->train_set)->n;
+    row.uses_teacher = ((method->needs & (RT_NEEDS_FEATURES | RT_NEEDS_EL2N)) ? 1 : 0) | ((method->needs & RT_NEEDS_EXPERTS) ? 2 : 0);
+    row.iteration = name->iteration;
     RT_TRY(rt_results_put_set(db, &row));
     if (!name->iteration) /* a snapshot's cost is part of the finished set's */
         RT_TRY(rt_results_put_cost(db, &(rt_row_cost){.stage = "build", .item = name->text, .method = name->method, .cost = cost_of(m)}));
     RT_TRY(put_evals(r, db, name->text));
     RT_TRY(put_metrics(r, db, name->text));
+out:
+    free(notes); /* jansson's allocator */
+    json_decref(m);
+    return st;
+}
+
+/* A set of elsewhere: what it is called and how large it is; what it cost nobody said. */
+static rt_status put_foreign(rt_run *r, rt_results *db, const char *path)
+{
+    rt_status st = RT_OK;
+    char id[RT_RESULTS_NAME], *notes = NULL;
+    json_t *m = NULL;
+    rt_row_set row;
+    st = rt_artefact_open(path, "set", false, &m);
+    if (st != RT_OK) return rt_error_fix(st, "`retort import` writes such folders; take it out of set.foreign otherwise");
+    RT_TRY(rt_run_results_name(r, path, text_at(m, "content_hash") ? text_at(m, "content_hash") : "", id));
+    RT_TRY(row_of_set(m, id, path, &notes, &row));
+    row.n = row.ipc * rt_dataset_classes(r->train_set)->n;
+    RT_TRY(rt_results_put_set(db, &row));
+    RT_TRY(put_evals(r, db, id));
+    RT_TRY(put_metrics(r, db, id));
 out:
     free(notes); /* jansson's allocator */
     json_decref(m);
@@ -236,6 +269,7 @@ rt_status rt_run_results(rt_run *r)
     RT_TRY(put_teachers(r, db));
     RT_TRY(put_products(r, db));
     for (int i = 0; rt_run_set_name(r, i, &name); i++) RT_TRYF(put_set(r, db, &name), "set %s", name.text);
+    for (int i = 0; rt_run_foreign_at(r, i, path); i++) RT_TRYF(put_foreign(r, db, path), "set.foreign %s", path);
     RT_TRY(put_evals(r, db, RT_FULL_SET));
     RT_TRY(rt_results_commit(db));
 out:

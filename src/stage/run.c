@@ -376,6 +376,20 @@ bool rt_run_set_name(const rt_run *r, int i, rt_set_name *out)
     return false;
 }
 
+bool rt_run_foreign_at(const rt_run *r, int i, char path[PATH_MAX])
+{
+    const char *p = r->c->set.foreign;
+    for (; i > 0 && *p; i--) {
+        p += strcspn(p, ",");
+        p += *p == ',';
+    }
+    const size_t n = strcspn(p, ",");
+    if (!n || n >= PATH_MAX) return false;
+    memcpy(path, p, n);
+    path[n] = 0;
+    return true;
+}
+
 int32_t rt_run_networks(const rt_run *r, const rt_set_name *s)
 {
     const rt_method *method;

@@ -71,6 +71,8 @@ void rt_run_name_text(rt_set_name *n); /* fills text from the other fields */
  * the head of its content hash, so that it cannot take the place of one of ours. */
 enum { RT_RESULTS_NAME = 128 };
 rt_status rt_run_results_name(const rt_run *r, const char *set_path, const char *content, char out[RT_RESULTS_NAME]);
+/* The i-th folder of set.foreign; false past the end. */
+bool rt_run_foreign_at(const rt_run *r, int i, char path[PATH_MAX]);
 /* Students trained on that construction: eval.seeds for deterministic methods; stochastic ones share them between their
  * constructions (rounded up), so that every method is judged by the same number of networks. */
 int32_t rt_run_networks(const rt_run *r, const rt_set_name *s);

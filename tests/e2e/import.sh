@@ -28,28 +28,33 @@ for class in "$data"/train/*/; do
     i=$((i + 1))
 done
 
-must 'SRe2L layout' import "$t" "$work/sre2l" --method sre2l
+must 'SRe2L layout' import "$t" "$work/sre2l" --method sre2l-released
 check 'says that numbers decide' grep -q 'folder numbers' "$work/out"
 check 'says what the teacher makes of it' grep -q 'teacher net0 puts' "$work/out"
-must 'RDED layout' import "$t" "$work/rded" --method rded --out "$work/rded-set"
+must 'RDED layout' import "$t" "$work/rded" --method rded-x --out "$work/rded-set"
 must 'named layout' import "$t" "$work/named" --method named --out "$work/named-set"
 check 'says that names decide' grep -q 'names of the classes' "$work/out"
 for other in "$work/rded-set" "$work/named-set"; do
-    check "the same images in $(basename "$other")" diff -rq "$work/run/imported/sre2l-ipc2/images" "$other/images"
+    check "the same images in $(basename "$other")" diff -rq "$work/run/imported/sre2l-released-ipc2/images" "$other/images"
 done
 must 'verify' verify "$work/run/imported"
-must 'eval' eval "$t" "$work/run/imported/sre2l-ipc2"
-check 'has a result' test -n "$(find "$work/run/evals" -path '*sre2l-ipc2*' -name result.json)"
-must 'one image a class' import "$t" "$work/rded" --method rded --ipc 1
-check 'is ipc1' test -d "$work/run/imported/rded-ipc1"
+must 'eval' eval "$t" "$work/run/imported/sre2l-released-ipc2"
+check 'has a result' test -n "$(find "$work/run/evals" -path '*sre2l-released-ipc2*' -name result.json)"
+must 'the grid with a foreign set' bench "$t" --set set.foreign="$work/run/imported/sre2l-released-ipc2,$work/named-set"
+check 'has it in the table' grep -qE '^sre2l-released +2 ' "$work/out"
+check 'and its images on the page' grep -q 'sre2l-released' "$work/run/report/index.html"
+check 'and no construction cost' sh -c "! grep 'sre2l-released' '$work/run/report/costs.csv' | grep -q '^build'"
+refused 66 'nowhere' 'a foreign set that is not there' eval "$t" --set set.foreign="$work/nowhere"
+must 'one image a class' import "$t" "$work/rded" --method rded-x --ipc 1
+check 'is ipc1' test -d "$work/run/imported/rded-x-ipc1"
 
 # A map says it all, and may say more; the reversed map gives the reversed set.
 ls "$data/train" | tac > "$work/reversed"
 ls "$work/sre2l" | paste -d' ' - "$work/reversed" > "$work/map"
 echo 'new999 '"$(head -1 "$work/reversed")" >> "$work/map"
 must 'map' import "$t" "$work/sre2l" --method reversed --map "$work/map"
-first=$(ls "$work/run/imported/reversed-ipc2/images" | head -1) last=$(ls "$work/run/imported/sre2l-ipc2/images" | tail -1)
-check 'turns the classes round' diff -rq "$work/run/imported/reversed-ipc2/images/$first" "$work/run/imported/sre2l-ipc2/images/$last"
+first=$(ls "$work/run/imported/reversed-ipc2/images" | head -1) last=$(ls "$work/run/imported/sre2l-released-ipc2/images" | tail -1)
+check 'turns the classes round' diff -rq "$work/run/imported/reversed-ipc2/images/$first" "$work/run/imported/sre2l-released-ipc2/images/$last"
 
 # Tensors: one of our own sets, read as a foreign one, comes back to the bit.
 set=$work/run/sets/random-ipc2-s0
@@ -62,9 +67,10 @@ head -c 3000 "$set/set.safetensors" > "$work/cut.safetensors"
 refused 65 'cut.safetensors' 'truncated tensors' import "$t" "$work/cut.safetensors" --method x --space normalised
 
 # What is refused.
-refused 73 'exists' 'a set that is there' import "$t" "$work/sre2l" --method sre2l
-must 'unless forced' import "$t" "$work/sre2l" --method sre2l --force
+refused 73 'exists' 'a set that is there' import "$t" "$work/sre2l" --method sre2l-released
+must 'unless forced' import "$t" "$work/sre2l" --method sre2l-released --force
 refused 64 'what is this set called' 'no name' import "$t" "$work/sre2l"
+refused 64 'is a method of this program' 'a name of ours' import "$t" "$work/sre2l" --method herding
 refused 64 'short name' 'a name with a slash' import "$t" "$work/sre2l" --method a/b
 refused 66 'nowhere' 'no such set' import "$t" "$work/nowhere" --method x
 mv "$work/rded/00003" "$work/rded/00013"
