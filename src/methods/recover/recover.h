@@ -64,10 +64,6 @@ rt_val rt_recover_look(const rt_recover_graph *w, rt_val images);
 typedef void rt_recover_fill(void *self, int32_t teacher, int64_t block, int64_t t, float *out);
 rt_val rt_recover_input(const rt_recover_graph *w, const char *name, rt_shape shape, rt_recover_fill *fill);
 
-/* Images of a block as the teacher sees them in its iteration t, computed on the host's behalf: for what a method does before
- * the block (DWA). images [n,size,size,3], view [n,side,side,3] of the stage that t lies in. Only after rt_recover_run began. */
-rt_status rt_recover_see(rt_recovery *r, int64_t block, int64_t t, const float *images, int64_t n, float *view);
-
 /* --- a method ----------------------------------------------------------------------------------------------------------- */
 /* All callbacks get self; those that may be NULL have a default. */
 struct rt_recovery {
@@ -84,7 +80,7 @@ struct rt_recovery {
                                * `batch` consecutive classes, rank by rank, as SRe2L has it */
     int64_t groups;           /* blocks in one pass, where they have equal sizes; 0: what fits 512 images */
     enum { RT_RECOVER_ROUND_ROBIN, RT_RECOVER_ALL } teachers; /* several: by turns, counting over blocks; or every one in every
-                               * iteration, losses weighted by rt_teacher.weight (or as panel says) */
+                               * iteration, losses weighted by rt_teacher.weight */
     int n_stages;             /* 0: one, at the set's side */
     struct { int32_t side; int64_t iterations; double residual; } stage[RT_RECOVER_STAGES]; /* after a stage (not the last): x <- residual
                                * resize(x) + (1 - residual) resize(initial), bilinear; Adam is created anew (FADRM) */
@@ -95,12 +91,7 @@ struct rt_recovery {
     double (*crop_min)(void *self, int64_t t, int64_t T); /* curriculum of the crop; NULL: view.scale_min */
     int64_t (*compose)(void *self, int64_t block, int64_t *image); /* the images of a block in order, returns how many;
                                * -1 past the last block. NULL: by batch and class_major */
-    int64_t (*active)(void *self, int64_t block, int64_t t); /* the first so many images of the block take part; NULL: all. The
-                               * others keep pixels and moments; Adam counts t of the block for all of them, so that who joins
-                               * late has moments of zero and their correction of t, as one optimiser of a released code has */
-    int32_t (*panel)(void *self, int64_t block, int32_t *teacher, double *weight); /* with RT_RECOVER_ALL: the teachers of a block,
-                               * indices in ascending order, and the weights of their losses; returns how many. Blocks go through
-                               * one pass only with others of the same panel. NULL: every teacher and its weight (CV-DD) */
+    int64_t (*active)(void *self, int64_t block, int64_t t); /* the first so many images of the block take part; NULL: all */
     rt_status (*before_block)(void *self, int64_t block, const float *images, const int64_t *image, int64_t n, float *theta);
                               /* may change the working copy of the (first) teacher's weights: n images [n,size,size,3] of the block; not
                                * with groups > 1. NULL: weights stay */
