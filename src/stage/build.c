@@ -206,7 +206,7 @@ static void ckpt_key(const rt_config *c, const char *key, char out[CKPT_KEY])
 static rt_status build_one(rt_run *r, const rt_method *m, const rt_set_name *name, const char *path, const char *key, shared *s)
 {
     rt_status st = RT_OK;
-    char ckpt[PATH_MAX], inputs[CKPT_KEY];
+    char ckpt[PATH_MAX], stats[PATH_MAX], inputs[CKPT_KEY];
     rt_ledger *ledger = NULL;
     rt_set set = {0};
     rt_build_ctx ctx = rt_run_build_ctx(r, name);
@@ -215,6 +215,8 @@ static rt_status build_one(rt_run *r, const rt_method *m, const rt_set_name *nam
     ctx.inputs_hash = inputs;
     RT_TRY(rt_run_path(r, ckpt, "sets/%s.ckpt", name->text));
     ctx.ckpt_dir = ckpt;
+    RT_TRY(rt_run_path(r, stats, "statistics"));
+    ctx.stats_dir = stats;
     RT_TRY(rt_run_backend(r, &ctx.be));
     RT_TRY(rt_run_train(r, &ctx.train));
     RT_TRY(rt_run_net(r, r->c->network.arch, &ctx.net));
