@@ -124,6 +124,22 @@ cudaError_t rt_k_views_fill(const rt_k_views *a, cudaStream_t s);
 cudaError_t rt_k_log_softmax(const float *x, float *y, int64_t rows, int64_t cols, cudaStream_t s);
 cudaError_t rt_k_softmax_ce(const float *z, const float *q, float *loss, float *p, int64_t rows, int64_t cols, cudaStream_t s);
 
+/* --- made from a counter or from nothing ------------------------------------------------------------------------------------ */
+typedef struct rt_k_iota { /* y[i] = offset + sum at_k * coef[k], i row-major over d (ones in front); float when real, else int32 */
+    void *y;
+    int64_t n, offset, d[RT_K_RANK], coef[RT_K_RANK];
+    int32_t real;
+} rt_k_iota;
+typedef struct rt_k_dropout { /* y [nets, each]: kept or 0 (math/dropout.h); counter [nets, 4] */
+    const int32_t *counter;
+    float *y;
+    int64_t nets, each;
+    uint32_t purpose, stream, limit;
+    float kept;
+} rt_k_dropout;
+cudaError_t rt_k_iota_fill(const rt_k_iota *a, cudaStream_t s);
+cudaError_t rt_k_dropout_mask(const rt_k_dropout *a, cudaStream_t s);
+
 /* --- differentiable views (math/sample.inc) ----------------------------------------------------------------------------------- */
 typedef struct rt_k_affine { /* in: the image that is read (sample) or written (scatter); out: the sampled points */
     int64_t images, h_in, w_in, h_out, w_out;

@@ -76,6 +76,15 @@ RT_API rt_val rt_input(rt_graph *g, const char *name, rt_shape s); /* bound to a
 RT_API rt_val rt_const(rt_graph *g, double value, rt_shape s);     /* filled with one value */
 RT_API rt_val rt_scalar(rt_graph *g, double value);                /* rank-0 constant */
 
+/* y[i0,i1,...] = offset + sum_k coef[k] i_k, of dtype s.dtype; coef has rank(s) entries, or is NULL for rank 0. Index tables and
+ * masks by position, made where they are used. RT_ERR_ARG where a value leaves i32. */
+RT_API rt_val rt_iota(rt_graph *g, rt_shape s, int64_t offset, const int64_t *coef);
+/* Dropout by counter: f32 of shape s, each element 1/keep with probability keep in (0,1], else 0. counter i32[4] = (seed low,
+ * high; step low, high), as bits: the mask is a pure function of counter, stream (below 2^16, one per layer) and place. Of M
+ * networks counter is [M,4] and axis 0 of s is M equal blocks; block m is the mask that counter m gives on its own. No
+ * gradient. */
+RT_API rt_val rt_dropout_mask(rt_graph *g, rt_val counter, rt_shape s, double keep, int32_t stream);
+
 /* --- elementwise ------------------------------------------------------------------------------------------------- */
 RT_API rt_val rt_neg(rt_graph *g, rt_val x);
 RT_API rt_val rt_exp(rt_graph *g, rt_val x);
@@ -87,6 +96,8 @@ RT_API rt_val rt_tanh(rt_graph *g, rt_val x);
 RT_API rt_val rt_cos(rt_graph *g, rt_val x);
 RT_API rt_val rt_sin(rt_graph *g, rt_val x);
 RT_API rt_val rt_sigmoid(rt_graph *g, rt_val x);
+RT_API rt_val rt_silu(rt_graph *g, rt_val x); /* x sigmoid(x), also called swish */
+RT_API rt_val rt_erf(rt_graph *g, rt_val x);
 RT_API rt_val rt_relu(rt_graph *g, rt_val x);
 RT_API rt_val rt_step(rt_graph *g, rt_val x); /* x > 0 ? 1 : 0; its derivative is zero by definition */
 RT_API rt_val rt_abs(rt_graph *g, rt_val x);

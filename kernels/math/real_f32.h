@@ -8,6 +8,7 @@
 #undef RT_TANH
 #undef RT_COS
 #undef RT_SIN
+#undef RT_ERF
 #undef RT_ABS
 #define RT_REAL float
 #define RT_FN(name) rt_##name##_f32
@@ -18,4 +19,5 @@
 #define RT_TANH tanhf
 #define RT_COS cosf
 #define RT_SIN sinf
+#define RT_ERF erff
 #define RT_ABS fabsf

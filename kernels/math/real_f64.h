@@ -8,6 +8,7 @@
 #undef RT_TANH
 #undef RT_COS
 #undef RT_SIN
+#undef RT_ERF
 #undef RT_ABS
 #define RT_REAL double
 #define RT_FN(name) rt_##name##_f64
@@ -18,4 +19,5 @@
 #define RT_TANH tanh
 #define RT_COS cos
 #define RT_SIN sin
+#define RT_ERF erf
 #define RT_ABS fabs

@@ -12,6 +12,17 @@ typedef struct rt_const_attr { /* CONST */
 
 /* INPUT: a name of any length, NUL-terminated, followed (unaligned) by its rt_shape. attr as char * is the name. */
 
+typedef struct rt_iota_attr { /* IOTA */
+    int64_t offset, coef[RT_MAX_RANK];
+    rt_shape shape;
+} rt_iota_attr;
+
+typedef struct rt_dropout_attr { /* DROPOUT_MASK (counter) */
+    double keep;
+    int64_t stream;
+    rt_shape shape;
+} rt_dropout_attr;
+
 typedef struct rt_reduce_attr { /* SUM, AMAX */
     uint32_t axes; /* bit i: axis i is reduced */
     int32_t keep;

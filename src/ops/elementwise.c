@@ -101,6 +101,14 @@ VJP1(tanh, rt_mul(gr, g, one_minus(gr, rt_square(gr, y))))
 VJP1(cos, rt_neg(gr, rt_mul(gr, g, rt_sin(gr, x))))
 VJP1(sin, rt_mul(gr, g, rt_cos(gr, x)))
 VJP1(sigmoid, rt_mul(gr, g, rt_mul(gr, y, one_minus(gr, y))))
+/* silu' = s + y (1 - s), erf' = 2 / sqrt(pi) exp(-x^2) */
+static rt_val silu_slope(rt_graph *gr, rt_val x, rt_val y)
+{
+    rt_val s = rt_sigmoid(gr, x);
+    return rt_add(gr, s, rt_mul(gr, y, one_minus(gr, s)));
+}
+VJP1(silu, rt_mul(gr, g, silu_slope(gr, x, y)))
+VJP1(erf, rt_mul(gr, g, rt_mul_scalar(gr, rt_exp(gr, rt_neg(gr, rt_square(gr, x))), M_2_SQRTPI)))
 VJP1(relu, rt_mul(gr, g, rt_step(gr, x)))
 VJP1(abs, rt_mul(gr, g, rt_sign(gr, x)))
 VJP2(add, g, g)
@@ -143,6 +151,8 @@ ROW1(tanh, tanh_vjp, 0, 0);
 ROW1(cos, cos_vjp, 0, 0);
 ROW1(sin, sin_vjp, 0, 0);
 ROW1(sigmoid, sigmoid_vjp, 0, 0);
+ROW1(silu, silu_vjp, 0, 0);
+ROW1(erf, erf_vjp, 0, 0);
 ROW1(relu, relu_vjp, 0, 0);
 ROW1(step, rt_vjp_none, 0, 1);
 ROW1(abs, abs_vjp, 0, 0);

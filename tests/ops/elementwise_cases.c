@@ -32,6 +32,8 @@ static const rt_case cases[] = {
     {.name = "cos", .op = RT_OP_COS, .build = cos_build, .in = {IN(UNIFORM, -7, 7, 7, 17)}},
     {.name = "sin", .op = RT_OP_SIN, .build = sin_build, .in = {IN(UNIFORM, -7, 7, 7, 17)}},
     {.name = "sigmoid", .op = RT_OP_SIGMOID, .build = sigmoid_build, .in = {IN(UNIFORM, -8, 8, 7, 17)}},
+    {.name = "silu", .op = RT_OP_SILU, .build = silu_build, .in = {IN(UNIFORM, -8, 8, 7, 17)}},
+    {.name = "erf", .op = RT_OP_ERF, .build = erf_build, .in = {IN(UNIFORM, -3, 3, 7, 17)}},
     {.name = "relu", .op = RT_OP_RELU, .build = relu_build, .in = {IN(AWAY, 0.1, 2, 3, 5, 7)}, .flags = CASE_SPARSE},
     {.name = "step",
      .op = RT_OP_STEP,

@@ -3,6 +3,7 @@
 #include "../support/suite.h"
 
 #include "base/alloc.h"
+#include "base/rng.h"
 #include "ops/attrs.h"
 
 enum { MAX_FEED = 8 };
@@ -321,6 +322,63 @@ START_TEST(steps_by_hand)
 }
 END_TEST
 
+/* --- ramps and masks ---------------------------------------------------------------------------------------------- */
+START_TEST(ramps_by_hand)
+{
+    int32_t whole[6];
+    begin();
+    eval_is(rt_iota(g, RT_SHAPE(RT_F32, 2, 3), 10, (const int64_t[]){-4, 1}), (const double[]){10, 11, 12, 6, 7, 8}, 6);
+    eval(rt_iota(g, RT_SHAPE(RT_I32, 2, 3), -2147483647, (const int64_t[]){2147483647, 2147483647 / 2}), whole);
+    ck_assert_int_eq(whole[0], -2147483647);
+    ck_assert_int_eq(whole[4], 2147483647 / 2);
+    rt_val none = rt_iota(g, RT_SHAPE(RT_I32, 0, 3), 0, (const int64_t[]){1, 1});
+    ck_assert_int_eq(rt_shape_count(rt_val_shape(g, none)), 0);
+    refused(rt_iota(g, RT_SHAPE(RT_I32, 2, 3), 0, (const int64_t[]){2147483647, 1}),
+            "iota(): values from 0 to 2147483649 are not all exact");
+    refused(rt_iota(g, RT_SHAPE(RT_F32, 9), 0, (const int64_t[]){-4194304}),
+            "iota(): values from -33554432 to 0 are not all exact");
+}
+END_TEST
+
+/* Element i is word i % 4 of draw i / 4 of stream `slot`; of two networks each has its own counter. */
+START_TEST(masks_are_draws_of_the_counter)
+{
+    enum { N = 4002 };
+    static const int32_t counter[] = {-5, 77, 123, 0, 9, 0, -1, 3};
+    static const double keep = 0.3;
+    double *y = malloc(2 * N * sizeof *y), *alone = malloc(N * sizeof *alone), kept[2] = {0, 0};
+    begin();
+    rt_val c = rt_input(g, "counter", RT_SHAPE(RT_I32, 2, 4)), one = rt_input(g, "one", RT_SHAPE(RT_I32, 4));
+    feed[n_feed++] = (rt_feed){c, counter};
+    feed[n_feed++] = (rt_feed){one, counter + 4};
+    eval(rt_dropout_mask(g, c, RT_SHAPE(RT_F32, 2 * N / 3, 3), keep, 7), y);
+    for (int i = 0; i < 2 * N; i++) {
+        const uint64_t seed = i < N ? 77ull << 32 | 0xFFFFFFFBull : 9, step = i < N ? 123 : 3ull << 32 | 0xFFFFFFFFull;
+        const uint32_t at = (uint32_t)(i % N), word = rt_draw(seed, RT_RNG_DROPOUT, step, at / 4, 7).v[at % 4];
+        const double want = (double)rt_u01(word) < keep ? 1 / keep : 0; /* 0.3 lies between two draws */
+        ck_assert_msg(y[i] == want, "element %d is %.17g, want %.17g", i, y[i], want);
+        kept[i / N] += y[i] > 0;
+    }
+    for (int m = 0; m < 2; m++) rt_assert_near(kept[m] / N, keep, 0.03, 0); /* four standard deviations */
+    eval(rt_dropout_mask(g, one, RT_SHAPE(RT_F32, N), keep, 7), alone);
+    ck_assert_mem_eq(alone, y + N, N * sizeof *alone);
+    eval(rt_dropout_mask(g, one, RT_SHAPE(RT_F32, N), keep, 8), alone);
+    ck_assert(memcmp(alone, y + N, N * sizeof *alone) != 0);
+    eval(rt_dropout_mask(g, one, RT_SHAPE(RT_F32, N), 1, 8), alone);
+    for (int i = 0; i < N; i++) ck_assert(alone[i] == 1);
+    free(y);
+    free(alone);
+    refused(rt_dropout_mask(g, rt_input(g, "a", RT_SHAPE(RT_I32, 3)), RT_SHAPE(RT_F32, 2), keep, 0),
+            "dropout_mask(i32[3]): a counter has 4 words");
+    refused(rt_dropout_mask(g, rt_input(g, "a", RT_SHAPE(RT_I32, 2, 4)), RT_SHAPE(RT_F32, 3), keep, 0),
+            "dropout_mask(i32[2,4]): a mask is f32, and axis 0 a multiple of the counters");
+    refused(rt_dropout_mask(g, rt_input(g, "a", RT_SHAPE(RT_I32, 4)), RT_SHAPE(RT_F32, 3), 0, 0),
+            "dropout_mask(i32[4]): keeps 0 in stream 0; must be in (2^-24, 1] and 0..65535");
+    refused(rt_dropout_mask(g, rt_input(g, "a", RT_SHAPE(RT_F32, 4)), RT_SHAPE(RT_F32, 3), keep, 0),
+            "dropout_mask: input 0 is f32[4], must be i32");
+}
+END_TEST
+
 START_TEST(memory_failure_is_reported)
 {
     static const double x[] = {1, 2, 3, 4}, one[] = {1};
@@ -356,5 +414,7 @@ static const rt_test tests[] = {{"convolution by hand", convolution_by_hand},
                                 {"sampling at the edges", sampling_at_the_edges},
                                 {"boxes are clipped", boxes_are_clipped},
                                 {"steps by hand", steps_by_hand},
+                                {"ramps by hand", ramps_by_hand},
+                                {"masks are draws of the counter", masks_are_draws_of_the_counter},
                                 {"memory failure is reported", memory_failure_is_reported}};
 RT_SUITE("ops.facts", tests)

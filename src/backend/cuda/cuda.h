@@ -114,6 +114,8 @@ void rt_cuda_matmul_release(rt_prepared *p);
 #include "math/elementwise.def"
 #undef RT_UNARY
 #undef RT_BINARY
+RT_CUDA_RUN(iota)
+RT_CUDA_RUN(dropout_mask)
 RT_CUDA_RUN(copy) /* reshape and stop_gradient, where the exec did not make them views */
 RT_CUDA_RUN(move) /* broadcast, transpose, slice, pad, concat */
 RT_CUDA_RUN(gather)

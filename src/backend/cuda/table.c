@@ -17,6 +17,8 @@ const rt_kernel rt_cuda_kernels[RT_OP_COUNT] = {
 #include "math/elementwise.def"
 #undef RT_UNARY
 #undef RT_BINARY
+    [RT_OP_IOTA] = ENTRY(state, iota),
+    [RT_OP_DROPOUT_MASK] = ENTRY(state, dropout_mask),
     [RT_OP_STOP_GRADIENT] = ENTRY(flat, copy),
     [RT_OP_RESHAPE] = ENTRY(flat, copy),
     [RT_OP_BROADCAST] = ENTRY(broadcast_map, move),
