@@ -47,7 +47,7 @@ typedef struct rt_row_set {
     int64_t image_bytes, label_bytes;
     const char *path;  /* relative to the run folder: "sets/dm-ipc10-s0" */
     bool synthetic;    /* images were optimised, not selected */
-    int uses_teacher; /* construction needed features or scores of `teach` (bit 0), experts (bit 1): their cost is shown beside */
+    int uses_teacher; /* construction needed networks of `teach` (bit 0), experts (bit 1), the rest of the committee (bit 2): their cost is shown beside */
     int64_t iteration; /* > 0: a snapshot of the construction after so many iterations; 0: the finished set */
     const char *space, *soft_labels; /* as in the manifest; NULL: not known */
     int64_t factor;                  /* tiles a side; 0 or 1: none */

@@ -54,7 +54,8 @@ static void fill_costs(const d_data *d, d_summary *row)
     int n = 0;
     for (int i = 0; i < d->n_cost; i++) {
         const d_cost *c = &d->cost[i];
-        if ((!strcmp(c->stage, "teach") && (row->uses_teacher & 1)) || (!strcmp(c->stage, "experts") && (row->uses_teacher & 2)))
+        if ((!strcmp(c->stage, "teach") && (row->uses_teacher & 1)) || (!strcmp(c->stage, "experts") && (row->uses_teacher & 2)) ||
+            (!strcmp(c->stage, "committee") && (row->uses_teacher & 4)))
             row->teacher_s += c->cost.wall_s;
         if (strcmp(c->stage, "build")) continue;
         const d_set *s = c->owner;

@@ -17,9 +17,17 @@ typedef struct shared {
     rt_experts *experts;
     rt_pool pool;           /* of pool_of */
     const rt_method *pool_of;
+    rt_committee first, all; /* the one teacher; the committee */
+    int64_t *original_of;   /* NULL with have_originals: the identity */
+    bool have_originals;
 } shared;
 
-enum { NEEDS_SCORES = RT_NEEDS_FEATURES | RT_NEEDS_EL2N };
+enum { NEEDS_SCORES = RT_NEEDS_FEATURES | RT_NEEDS_EL2N, NEEDS_WEIGHTS = RT_NEEDS_TEACHER | RT_NEEDS_COMMITTEE };
+
+static rt_teachers teachers_of(const rt_method *m)
+{
+    return m->needs & RT_NEEDS_COMMITTEE ? RT_TEACHERS_COMMITTEE : RT_TEACHERS_FIRST;
+}
 
 /* One text for all experts: their contents' hashes. */
 static rt_status experts_hash(const rt_experts *e, char hex[RT_HASH_HEX])
@@ -45,7 +53,7 @@ static rt_status set_key(rt_run *r, const rt_method *m, const rt_set_name *s, sh
     enum { N_GIVEN = sizeof given / sizeof *given };
     char given_hash[N_GIVEN][RT_HASH_HEX] = {{0}};
     int n_sections = 0, n_extra = 0;
-    char experts[RT_HASH_HEX];
+    char experts[RT_HASH_HEX], teachers[RT_HASH_HEX];
     static const char sep[] = "needs";
     rt_teacher_info info[64];
     extra[n_extra++] = s->text;
@@ -72,7 +80,36 @@ static rt_status set_key(rt_run *r, const rt_method *m, const rt_set_name *s, sh
             extra[n_extra++] = info[k].content_hash;
         }
     }
+    if (m->needs & NEEDS_WEIGHTS) {
+        RT_TRY(rt_run_committee_hash(r, teachers_of(m), teachers));
+        extra[n_extra++] = teachers;
+    }
     RT_TRY(rt_run_key(r, sections, n_sections, extra, n_extra, key));
+out:
+    return st;
+}
+
+/* Which sample of the training split every decoded image is, when some were left out. Both lists are in data-set order. */
+static rt_status find_originals(rt_run *r, shared *s)
+{
+    rt_status st = RT_OK;
+    const rt_images *train = NULL;
+    if (s->have_originals) return RT_OK;
+    RT_TRY(rt_run_train(r, &train));
+    const int64_t all = rt_dataset_count(r->train_set);
+    if (train->n < all) {
+        int64_t at = 0;
+        RT_ALLOC(s->original_of, (size_t)train->n * sizeof *s->original_of, "places of the training images");
+        for (int64_t i = 0; i < train->n; i++, at++) {
+            while (at < all && strcmp(rt_dataset_key(r->train_set, at), train->key[i]) != 0) at++;
+            if (at == all) {
+                st = RT_RAISE(RT_ERR_INTERNAL, "training image %s is not in its data set", train->key[i]);
+                goto out;
+            }
+            s->original_of[i] = at;
+        }
+    }
+    s->have_originals = true;
 out:
     return st;
 }
@@ -88,7 +125,31 @@ static rt_status read_needs(rt_run *r, const rt_method *m, shared *s)
         RT_TRY(rt_run_pool(r, m, &s->pool));
         s->pool_of = m;
     }
+    if ((m->needs & RT_NEEDS_TEACHER) && !s->first.n) RT_TRY(rt_run_committee(r, RT_TEACHERS_FIRST, &s->first));
+    if ((m->needs & RT_NEEDS_COMMITTEE) && !s->all.n) RT_TRY(rt_run_committee(r, RT_TEACHERS_COMMITTEE, &s->all));
+    RT_TRY(find_originals(r, s));
 out:
+    return st;
+}
+
+/* A teacher's cost under its name, and into the sums: once, however many of a method's needs it serves. */
+static rt_status add_teacher(rt_run *r, const rt_teacher_seat *seat, json_t *each, double *wall, double *flops)
+{
+    rt_status st = RT_OK;
+    char path[PATH_MAX];
+    json_t *m = NULL;
+    if (json_object_get(each, seat->name)) return RT_OK;
+    RT_TRY(rt_run_teacher_open(r, seat, path, &m));
+    double w = json_number_value(json_object_get(json_object_get(m, "cost"), "wall_s"));
+    double f = json_number_value(json_object_get(m, "flops"));
+    if (json_object_set_new(each, seat->name, json_pack("{s:f, s:f}", "wall_s", w, "flops", f))) {
+        st = RT_RAISE(RT_ERR_NOMEM, "manifest");
+        goto out;
+    }
+    *wall += w;
+    *flops += f;
+out:
+    json_decref(m);
     return st;
 }
 
@@ -97,26 +158,27 @@ static rt_status teacher_cost(rt_run *r, const rt_method *m, const shared *s, js
 {
     rt_status st = RT_OK;
     double wall = 0, flops = 0;
-    rt_teacher_info info;
-    int runs = m->needs & RT_NEEDS_EL2N ? (int)r->c->teach.runs : m->needs & RT_NEEDS_FEATURES ? 1 : 0;
-    for (int k = 0; k < runs; k++) {
-        RT_TRY(rt_run_teacher_info(r, k, &info));
-        wall += info.wall_s;
-        flops += info.flops;
-    }
+    rt_teacher_seat seat;
+    /* inside "cost": wall time varies between runs, so it may not enter the compared bytes */
+    json_t *cost = json_object_get(manifest, "cost"), *each = json_object();
+    if (!each || json_object_set_new(cost, "teachers", each)) return RT_RAISE(RT_ERR_NOMEM, "manifest");
+    for (int k = 0; (m->needs & RT_NEEDS_EL2N) && rt_run_teacher_seat(r, RT_TEACHERS_RUNS, k, &seat); k++)
+        RT_TRY(add_teacher(r, &seat, each, &wall, &flops));
+    for (int k = 0; (m->needs & (RT_NEEDS_FEATURES | RT_NEEDS_TEACHER)) && rt_run_teacher_seat(r, RT_TEACHERS_FIRST, k, &seat); k++)
+        RT_TRY(add_teacher(r, &seat, each, &wall, &flops));
+    for (int k = 0; (m->needs & RT_NEEDS_COMMITTEE) && rt_run_teacher_seat(r, RT_TEACHERS_COMMITTEE, k, &seat); k++)
+        RT_TRY(add_teacher(r, &seat, each, &wall, &flops));
     if (m->needs & RT_NEEDS_EXPERTS) {
         double experts_wall, experts_flops;
         rt_run_experts_cost(s->experts, &experts_wall, &experts_flops);
-        if (json_object_set_new(json_object_get(manifest, "cost"), "experts_wall_s", json_real(experts_wall)) ||
-            json_object_set_new(json_object_get(manifest, "cost"), "experts_flops", json_real(experts_flops)))
+        if (json_object_set_new(cost, "experts_wall_s", json_real(experts_wall)) ||
+            json_object_set_new(cost, "experts_flops", json_real(experts_flops)))
             return RT_RAISE(RT_ERR_NOMEM, "manifest");
     }
     if (m->pool) {
         wall += s->pool.wall_s;
         flops += s->pool.flops;
     }
-    /* inside "cost": wall time varies between runs, so it may not enter the compared bytes */
-    json_t *cost = json_object_get(manifest, "cost");
     if (json_object_set_new(cost, "teacher_wall_s", json_real(wall)) || json_object_set_new(cost, "teacher_flops", json_real(flops)))
         st = RT_RAISE(RT_ERR_NOMEM, "manifest");
 out:
@@ -226,6 +288,9 @@ static rt_status build_one(rt_run *r, const rt_method *m, const rt_set_name *nam
     ctx.el2n = s->el2n;
     ctx.experts = s->experts;
     ctx.pool = m->pool ? &s->pool : NULL;
+    if (m->needs & NEEDS_WEIGHTS) ctx.teachers = teachers_of(m) == RT_TEACHERS_FIRST ? &s->first : &s->all;
+    ctx.originals = r->train_set;
+    ctx.original_of = s->original_of;
     RT_TRY(rt_ledger_create(&ledger));
     rt_ledger_begin(ledger);
     ctx.ledger = to.ledger = ledger;
@@ -287,5 +352,8 @@ out:
     rt_free(s.el2n);
     rt_experts_close(s.experts);
     rt_pool_fini(&s.pool);
+    rt_committee_fini(&s.first);
+    rt_committee_fini(&s.all);
+    rt_free(s.original_of);
     return st == RT_OK ? st : rt_error_frame(st, __FILE__, __LINE__, "build");
 }

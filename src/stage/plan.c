@@ -57,24 +57,39 @@ out:
     return st;
 }
 
-static rt_status plan_teach(rt_run *r, sheet *s)
+/* One row per architecture: net<k> with their features, then each further member of the committee. */
+static rt_status plan_teacher(rt_run *r, const rt_teacher_seat *seat, sheet *s)
 {
     rt_status st = RT_OK;
     rt_model_desc net;
     rt_recipe recipe;
     rt_model *m = NULL;
     int64_t n = rt_dataset_count(r->train_set);
-    row *out = add(s, "teach %s", r->c->network.arch);
-    RT_TRY(rt_run_net(r, r->c->network.arch, &net));
+    row *out = add(s, "teach %s%s", seat->arch, seat->member ? " (committee)" : "");
+    RT_TRY(rt_run_net(r, seat->arch, &net));
     RT_TRY(rt_run_teach_recipe(r->c, &recipe));
-    RT_TRY(plan_training(r, &net, &recipe, n, n + rt_dataset_count(r->test_set), out));
+    RT_TRY(plan_training(r, &net, &recipe, n, (seat->member ? 0 : n) + rt_dataset_count(r->test_set), out));
     RT_TRY(rt_model_create(&net, &m));
-    out->runs = (double)r->c->teach.runs;
-    double features = (double)n * rt_model_feature_dim(m) * 4;
+    double features = seat->member ? 0 : (double)n * rt_model_feature_dim(m) * 4;
     out->disk_bytes = features + (double)rt_model_n_params(m) * 4 * (1 + (double)r->c->run.keep);
     s->resident_bytes += features;
 out:
     rt_model_destroy(m);
+    return st;
+}
+
+static rt_status plan_teach(rt_run *r, unsigned wanted, sheet *s)
+{
+    rt_status st = RT_OK;
+    rt_teacher_seat seat;
+    if (wanted & RT_WANT_NETS) {
+        rt_run_teacher_seat(r, RT_TEACHERS_FIRST, 0, &seat);
+        RT_TRY(plan_teacher(r, &seat, s));
+        s->r[s->n - 1].runs = (double)r->c->teach.runs;
+    }
+    for (int i = 0; (wanted & RT_WANT_COMMITTEE) && rt_run_teacher_seat(r, RT_TEACHERS_COMMITTEE, i, &seat); i++)
+        if (seat.member || !(wanted & RT_WANT_NETS)) RT_TRY(plan_teacher(r, &seat, s));
+out:
     return st;
 }
 
@@ -255,7 +270,7 @@ rt_status rt_stage_plan(const rt_config *c, char **text)
     if (st != RT_OK) return st;
     RT_TRY(rt_run_datasets(&r));
     s.resident_bytes = (double)(rt_dataset_count(r.train_set) + rt_dataset_count(r.test_set)) * (double)(c->data.size * c->data.size) * 3;
-    if (rt_run_needs_teacher(&r)) RT_TRY(plan_teach(&r, &s));
+    RT_TRY(plan_teach(&r, rt_run_teachers_wanted(&r), &s));
     if (rt_run_needs_experts(&r)) RT_TRY(plan_experts(&r, &s));
     RT_TRY(plan_pools(&r, &s));
     RT_TRY(plan_build(&r, &s));

@@ -335,7 +335,7 @@ rt_status rt_stage_repro(const rt_config *c, const rt_stage_opts *o, char **text
     open = true;
     if (!o) o = &none;
     RT_TRY(rt_run_index(&r, o));
-    if (rt_run_needs_teacher(&r) || rt_run_needs_experts(&r)) RT_TRY(rt_run_teach(&r, o));
+    if (rt_run_teachers_wanted(&r) || rt_run_needs_experts(&r)) RT_TRY(rt_run_teach(&r, o));
     RT_TRY(rt_run_build(&r, o));
     RT_TRY(rt_run_eval(&r, o));
     if (c->metrics.enabled) RT_TRY(rt_run_measure(&r, o));

@@ -50,31 +50,39 @@ out:
     return st;
 }
 
+/* A teacher is the full-data reference of its own recipe. */
+static rt_status put_teacher(rt_run *r, rt_results *db, const rt_teacher_seat *seat)
+{
+    rt_status st = RT_OK;
+    char path[PATH_MAX];
+    json_t *m = NULL;
+    RT_TRY(rt_run_path(r, path, "teacher/%s", seat->name));
+    st = rt_artefact_open(path, "teacher", false, &m);
+    if (st == RT_ERR_MISSING) {
+        rt_error_clear();
+        return RT_OK; /* nothing of this run needed it */
+    }
+    if (st != RT_OK) goto out;
+    rt_row_eval e = {.set = RT_FULL_SET, .protocol = "teach", .student = text_at(m, "arch"), .network = seat->member ? 0 : seat->network,
+                     .accuracy = real_at(m, "accuracy"), .n_test = rt_dataset_count(r->test_set), .first_loss = NAN,
+                     .last_loss = real_at(m, "last_loss"), .images_seen = real_at(m, "images_seen"),
+                     .flops = real_at(m, "flops"), .wall_s = cost_of(m).wall_s};
+    e.n_correct = (int64_t)(e.accuracy * (double)e.n_test + 0.5);
+    const char *stage = seat->member ? "committee" : "teach";
+    RT_TRY(rt_results_put_cost(db, &(rt_row_cost){.stage = stage, .item = seat->name, .cost = cost_of(m)}));
+    if (!seat->member || strcmp(seat->arch, r->c->network.arch) != 0) RT_TRY(rt_results_put_eval(db, &e));
+out:
+    json_decref(m);
+    return st;
+}
+
 static rt_status put_teachers(rt_run *r, rt_results *db)
 {
     rt_status st = RT_OK;
-    char path[PATH_MAX], item[32];
-    for (int k = 0; k < (int)r->c->teach.runs; k++) {
-        json_t *m = NULL;
-        RT_TRY(rt_run_path(r, path, "teacher/net%d", k));
-        st = rt_artefact_open(path, "teacher", false, &m);
-        if (st == RT_ERR_MISSING) {
-            rt_error_clear();
-            return RT_OK; /* no method of this run needed one */
-        }
-        if (st != RT_OK) return st;
-        snprintf(item, sizeof item, "net%d", k);
-        /* The teacher is the full-data reference of its own recipe. */
-        rt_row_eval e = {.set = RT_FULL_SET, .protocol = "teach", .student = text_at(m, "arch"), .network = k,
-                         .accuracy = real_at(m, "accuracy"), .n_test = rt_dataset_count(r->test_set), .first_loss = NAN,
-                         .last_loss = real_at(m, "last_loss"), .images_seen = real_at(m, "images_seen"),
-                         .flops = real_at(m, "flops"), .wall_s = cost_of(m).wall_s};
-        e.n_correct = (int64_t)(e.accuracy * (double)e.n_test + 0.5);
-        st = rt_results_put_cost(db, &(rt_row_cost){.stage = "teach", .item = item, .cost = cost_of(m)});
-        if (st == RT_OK) st = rt_results_put_eval(db, &e);
-        json_decref(m);
-        if (st != RT_OK) return st;
-    }
+    rt_teacher_seat seat;
+    for (int i = 0; rt_run_teacher_seat(r, RT_TEACHERS_RUNS, i, &seat); i++) RT_TRY(put_teacher(r, db, &seat));
+    for (int i = 0; rt_run_teacher_seat(r, RT_TEACHERS_COMMITTEE, i, &seat); i++)
+        if (seat.member) RT_TRY(put_teacher(r, db, &seat));
 out:
     return st;
 }
@@ -221,7 +229,8 @@ static rt_status put_set(rt_run *r, rt_results *db, const rt_set_name *name)
     row.ipc = name->ipc;
     row.seed = name->seed;
     row.n = name->ipc * rt_dataset_classes(r->train_set)->n;
-    row.uses_teacher = ((method->needs & (RT_NEEDS_FEATURES | RT_NEEDS_EL2N)) ? 1 : 0) | ((method->needs & RT_NEEDS_EXPERTS) ? 2 : 0);
+    row.uses_teacher = ((method->needs & (RT_NEEDS_FEATURES | RT_NEEDS_EL2N | RT_NEEDS_TEACHER | RT_NEEDS_COMMITTEE)) ? 1 : 0) |
+                       ((method->needs & RT_NEEDS_EXPERTS) ? 2 : 0) | ((method->needs & RT_NEEDS_COMMITTEE) ? 4 : 0);
     row.iteration = name->iteration;
     RT_TRY(rt_results_put_set(db, &row));
     if (!name->iteration) /* a snapshot's cost is part of the finished set's */

@@ -306,7 +306,7 @@ void rt_run_recipe_text(const rt_recipe *r, char out[RT_RECIPE_TEXT])
 rt_status rt_run_manifest(rt_run *r, const char *kind, const char *inputs_hash, rt_ledger *cost, json_t **out)
 {
     /* Without `run`: where a result lies is no part of it, and two runs must be able to agree byte for byte. */
-    static const char *const sections[] = {"", "backend", "data", "network", "teach", "experts", "set", "methods", "coreset", "dm",
+    static const char *const sections[] = {"", "backend", "data", "network", "teach", "committee", "experts", "set", "methods", "coreset", "dm",
                                            "dc", "idc", "datadam", "ncfm", "mtt", "tesla", "datm", "dsa", "eval", "metrics"};
     rt_status st = RT_OK;
     char *config = NULL;

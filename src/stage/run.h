@@ -11,6 +11,7 @@
 #include "nn/nn.h"
 #include "retort/exec.h"
 #include "stage/stage.h"
+#include "teacher/committee.h"
 #include "teacher/train.h"
 
 /* Everything is opened on first use and kept: one process decodes the data once however many stages it runs. */
@@ -78,12 +79,29 @@ bool rt_run_foreign_at(const rt_run *r, int i, char path[PATH_MAX]);
 int32_t rt_run_networks(const rt_run *r, const rt_set_name *s);
 
 /* --- teachers ----------------------------------------------------------------------------------------------------------- */
+/* A selection of teachers: net0; committee.archs in their order; net0 to net<teach.runs - 1>, several seeds of one network. */
+typedef enum rt_teachers { RT_TEACHERS_FIRST, RT_TEACHERS_COMMITTEE, RT_TEACHERS_RUNS } rt_teachers;
+typedef struct rt_teacher_seat {
+    char name[48];        /* of its folder below teacher/: "net<k>", or a member's architecture */
+    const char *arch;
+    int network;          /* number of its initial weights and draws */
+    bool member;          /* of a committee, beside net<k>: weights and accuracy alone */
+} rt_teacher_seat;
+bool rt_run_teacher_seat(const rt_run *r, rt_teachers which, int i, rt_teacher_seat *out); /* false past the end */
+uint64_t rt_run_teacher_seed(const rt_run *r); /* with a seat's network: no student of this run draws the same */
+rt_status rt_run_teacher_key(rt_run *r, const rt_teacher_seat *s, char key[RT_HASH_HEX]);
+/* The committed teacher, made by this config's settings for this run's classes: its folder and manifest (owned). */
+rt_status rt_run_teacher_open(rt_run *r, const rt_teacher_seat *s, char path[PATH_MAX], json_t **manifest);
+/* All of a selection in memory. rt_committee_fini. */
+rt_status rt_run_committee(rt_run *r, rt_teachers which, rt_committee *out);
+/* One hash of the contents of all of them, for keys; reads manifests alone. */
+rt_status rt_run_committee_hash(rt_run *r, rt_teachers which, char hex[RT_HASH_HEX]);
 typedef struct rt_teacher_info {
     char content_hash[RT_HASH_HEX];
     double accuracy, wall_s, flops;
 } rt_teacher_info;
 rt_status rt_run_teacher_info(rt_run *r, int k, rt_teacher_info *out);
-/* features [n,dim] owned floats and el2n [n] owned doubles of teacher k; either pointer may be NULL. */
+/* The same and what follows are of net<k>. features [n,dim] owned floats and el2n [n] owned doubles; either may be NULL. */
 rt_status rt_run_teacher_features(rt_run *r, int k, float **features, int64_t *dim, double **el2n);
 /* Mean EL2N over all teachers; owned. */
 rt_status rt_run_el2n(rt_run *r, double **out);

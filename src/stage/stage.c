@@ -25,15 +25,23 @@ rt_status rt_stage_build(const rt_config *c, const rt_stage_opts *o) { return wi
 rt_status rt_stage_eval(const rt_config *c, const rt_stage_opts *o) { return with_run(c, o, rt_run_eval); }
 rt_status rt_stage_measure(const rt_config *c, const rt_stage_opts *o) { return with_run(c, o, rt_run_measure); }
 
-/* Metrics compare features, and the features are a teacher's. */
-bool rt_run_needs_teacher(const rt_run *r)
+/* Metrics compare features, and the features are a teacher's; so are the labels of P2 and P3. */
+unsigned rt_run_teachers_wanted(const rt_run *r)
 {
-    if (r->c->metrics.enabled) return true;
-    for (int32_t i = 0; i < r->c->methods.names.n; i++) {
+    const rt_config *c = r->c;
+    unsigned wanted = c->metrics.enabled ? RT_WANT_NETS : 0;
+    for (int32_t i = 0; i < c->methods.names.n; i++) {
         const rt_method *m;
-        if (rt_method_find(r->c->methods.names.v[i], &m) == RT_OK && (m->needs & (RT_NEEDS_FEATURES | RT_NEEDS_EL2N))) return true;
+        if (rt_method_find(c->methods.names.v[i], &m) != RT_OK) continue;
+        if (m->needs & (RT_NEEDS_FEATURES | RT_NEEDS_EL2N | RT_NEEDS_TEACHER)) wanted |= RT_WANT_NETS;
+        if (m->needs & RT_NEEDS_COMMITTEE) wanted |= RT_WANT_COMMITTEE;
     }
-    return false;
+    for (int32_t i = 0; i < c->eval.protocols.n; i++) {
+        const char *p = c->eval.protocols.v[i];
+        if (!strncmp(p, "p2", 2) || !strcmp(p, "p3_5xr18")) wanted |= RT_WANT_NETS;
+        else if (!strncmp(p, "p3", 2)) wanted |= RT_WANT_COMMITTEE;
+    }
+    return wanted;
 }
 
 bool rt_run_needs_experts(const rt_run *r)
@@ -86,7 +94,7 @@ rt_status rt_stage_bench(const rt_config *c, const rt_stage_opts *o, char **tabl
     if (st != RT_OK) return st;
     if (!o) o = &none;
     RT_TRY(rt_run_index(&r, o));
-    if (rt_run_needs_teacher(&r) || rt_run_needs_experts(&r)) RT_TRY(rt_run_teach(&r, o));
+    if (rt_run_teachers_wanted(&r) || rt_run_needs_experts(&r)) RT_TRY(rt_run_teach(&r, o));
     RT_TRY(rt_run_build(&r, o));
     RT_TRY(rt_run_eval(&r, o));
     if (c->metrics.enabled) RT_TRY(rt_run_measure(&r, o));

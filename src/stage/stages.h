@@ -8,12 +8,15 @@
 
 rt_status rt_run_index(rt_run *r, const rt_stage_opts *o);
 rt_status rt_run_teach(rt_run *r, const rt_stage_opts *o);   /* teachers, where something needs one, and experts */
+rt_status rt_run_teach_committee(rt_run *r, const rt_stage_opts *o); /* its members alone, asked for or not */
 rt_status rt_run_experts(rt_run *r, const rt_stage_opts *o); /* trains the expert trajectories the config's methods read */
 rt_status rt_run_build(rt_run *r, const rt_stage_opts *o);
 rt_status rt_run_eval(rt_run *r, const rt_stage_opts *o);
 rt_status rt_run_measure(rt_run *r, const rt_stage_opts *o);
 rt_status rt_run_results(rt_run *r); /* artefacts -> results.db */
-bool rt_run_needs_teacher(const rt_run *r);
+/* Which teachers the config asks for: all net<k>, the committee. */
+enum { RT_WANT_NETS = 1, RT_WANT_COMMITTEE = 2 };
+unsigned rt_run_teachers_wanted(const rt_run *r);
 bool rt_run_needs_experts(const rt_run *r);
 rt_status rt_run_report(rt_run *r, char **table, char **path); /* results.db and the page; both texts owned */
 
