@@ -172,6 +172,9 @@ typedef struct rt_norm_attr {
  * mean/rstd: optional outs, [N,groups] (group) or [C] (batch); pass NULL when not wanted. */
 RT_API rt_val rt_norm(rt_graph *g, rt_val x, rt_val gamma, rt_val beta, rt_norm_attr a, rt_val *mean, rt_val *rstd);
 
+/* Mean and biased variance [groups,C] over all pixels of each of that many equal blocks of images of x [N,H,W,C]. */
+RT_API void rt_moments(rt_graph *g, rt_val x, int64_t groups, rt_val *mean, rt_val *var);
+
 RT_API rt_val rt_log_softmax(rt_graph *g, rt_val x);           /* last axis */
 RT_API rt_val rt_softmax_ce(rt_graph *g, rt_val z, rt_val q);  /* z,q [B,C] -> per-sample -sum q log softmax(z), [B] */
 
@@ -184,6 +187,11 @@ RT_API rt_val rt_affine_sample(rt_graph *g, rt_val x, rt_val a, int64_t h_out, i
 RT_API rt_val rt_affine_scatter(rt_graph *g, rt_val gy, rt_val a, int64_t h_in, int64_t w_in); /* its adjoint */
 /* zero inside rows [b0,b1) and cols [b2,b3), clipped to the image; empty box = identity. box f32[N,4] */
 RT_API rt_val rt_box_mask(rt_graph *g, rt_val x, rt_val box);
+/* One view for all images of a block: box f32[G,8] = (row, column, height, width of the crop, flip, shift of rows, shift of
+ * columns, spare) for each of G equal blocks of x [N,H,W,C]. The crop is resized to h x w bilinearly without antialiasing (as
+ * PyTorch's interpolate), mirrored, shifted circularly: [N,h,w,C]. */
+enum { RT_CROP_BOX = 8 };
+RT_API rt_val rt_crop_view(rt_graph *g, rt_val x, rt_val box, int64_t h, int64_t w);
 
 /* --- optimisers over the flat parameter vector (each is one pass; expands into primitives) ------------------------- */
 /* PyTorch SGD: g += decay*theta; v' = momentum*v + g; theta' = theta - lr*(nesterov ? g + momentum*v' : v').

@@ -43,6 +43,16 @@ typedef struct rt_affine_attr {
     int64_t h, w;
 } rt_affine_attr;
 
+/* CROP_VIEW (x, box) -> y; CROP_VIEW_DX (gy, box) -> gx: height and width of what comes out. */
+typedef struct rt_crop_attr {
+    int64_t h, w;
+} rt_crop_attr;
+
+/* MOMENTS (x) -> mean, var; MOMENTS_DX (x, mean, gmean, gvar) -> gx */
+typedef struct rt_moments_attr {
+    int64_t groups;
+} rt_moments_attr;
+
 /* SGD_STEP  (theta, v, grad, lr, decay)          -> theta', v' */
 typedef struct rt_sgd_step_attr {
     double momentum;

@@ -126,8 +126,10 @@ rt_status rt_cpu_open(const rt_backend_opts *o, rt_backend **out)
     rt_cpu_pool_kernels(c->kernels);
     rt_cpu_norm_kernels(c->kernels);
     rt_cpu_loss_kernels(c->kernels);
+    rt_cpu_moments_kernels(c->kernels);
     rt_cpu_sample_kernels(c->kernels);
     rt_cpu_generate_kernels(c->kernels);
+    rt_cpu_crop_kernels(c->kernels);
     rt_cpu_optim_kernels(c->kernels);
     c->vt = (rt_backend_vtable){.name = "cpu", .real_bytes = sizeof(float), .host_memory = true, .kernels = c->kernels,
                                 .alloc = cpu_alloc, .free = cpu_free, .upload = cpu_copy, .download = cpu_copy,

@@ -42,8 +42,10 @@ void rt_cpu_conv_kernels(rt_kernel *t);
 void rt_cpu_pool_kernels(rt_kernel *t);
 void rt_cpu_norm_kernels(rt_kernel *t);
 void rt_cpu_loss_kernels(rt_kernel *t);
+void rt_cpu_moments_kernels(rt_kernel *t);
 void rt_cpu_sample_kernels(rt_kernel *t);
 void rt_cpu_generate_kernels(rt_kernel *t);
+void rt_cpu_crop_kernels(rt_kernel *t);
 void rt_cpu_optim_kernels(rt_kernel *t);
 
 /* oneDNN's errors are bare codes: the caller's frame adds op and shapes. */

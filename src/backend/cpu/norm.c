@@ -17,7 +17,7 @@ typedef struct coeffs {
 } coeffs;
 
 /* --- loops over one strip of one image --------------------------------------------------------------------------------- */
-RT_CLONES static void strip_stats(const float *x, image s, float *mean, float *m2)
+RT_CLONES void rt_norm_strip_stats(const float *x, image s, float *mean, float *m2)
 {
     float acc[STRIP];
     double sum[STRIP];
@@ -218,7 +218,7 @@ static rt_status run_norm(const rt_prepared *p, const rt_kernel_io *io)
 #pragma omp parallel for schedule(static)
     for (int64_t n = 0; n < q.N; n++) {
         for (int64_t c = 0; c < q.C; c += STRIP)
-            strip_stats(q.x + n * q.H * q.W * q.C + c, strip_of(&q, c), mu + n * q.C + c, m2 + n * q.C + c);
+            rt_norm_strip_stats(q.x + n * q.H * q.W * q.C + c, strip_of(&q, c), mu + n * q.C + c, m2 + n * q.C + c);
         if (batch) continue;
         for (int64_t g = 0; g < q.groups; g++)
             merge(mu + n * q.C + g * per_group, m2 + n * q.C + g * per_group, per_group, 1, m, q.a->eps,

@@ -40,6 +40,9 @@ static inline int64_t rt_norm_call_stat(const rt_norm_call *q, int64_t n, int64_
     return q->a->kind == RT_NORM_BATCH ? rt_norm_call_affine(q, n) + c : n * q->groups + c / (q->C / q->groups);
 }
 
+/* Mean and sum of squared deviations over the pixels of one image, for the channels of a strip. */
+void rt_norm_strip_stats(const float *x, image s, float *mean, float *m2);
+
 void rt_cpu_norm_tangent_kernels(rt_kernel *t);
 
 #endif
