@@ -150,6 +150,21 @@ cudaError_t rt_k_affine_sample(const float *x, const float *a, float *y, const r
 cudaError_t rt_k_affine_scatter(const float *gy, const float *a, float *gx, const rt_k_affine *g, cudaStream_t s);
 cudaError_t rt_k_box_mask(const float *x, const float *box, float *y, int64_t images, int64_t h, int64_t w, int32_t c, cudaStream_t s);
 
+/* --- recovery: one view per block of images (math/crop.inc), moments per channel of blocks ---------------------------------- */
+typedef struct rt_k_crop { /* images [images,h,w,c], `each` to a box of 8; views [images,h_view,w_view,c] */
+    int64_t images, each, h, w, h_view, w_view;
+    int32_t c;
+} rt_k_crop;
+typedef struct rt_k_blocks_of { /* x [groups * each, pixels, channels] */
+    int64_t groups, each, pixels, channels;
+} rt_k_blocks_of;
+cudaError_t rt_k_crop_view(const float *x, const float *box, float *y, const rt_k_crop *g, cudaStream_t s);
+cudaError_t rt_k_crop_view_dx(const float *gy, const float *box, float *gx, const rt_k_crop *g, cudaStream_t s);
+/* mean, var [groups,channels]; scratch: 2 * groups * each * channels floats */
+cudaError_t rt_k_moments(const float *x, float *mean, float *var, float *scratch, const rt_k_blocks_of *b, cudaStream_t s);
+cudaError_t rt_k_moments_dx(const float *x, const float *mean, const float *gmean, const float *gvar, float *gx, const rt_k_blocks_of *b,
+                            cudaStream_t s);
+
 cudaError_t rt_k_sum(const float *x, float *y, const rt_k_reduce *r, float *scratch, cudaStream_t s);
 cudaError_t rt_k_amax(const float *x, float *y, const rt_k_reduce *r, float *scratch, cudaStream_t s); /* NaN wins */
 cudaError_t rt_k_argmax(const float *x, int32_t *y, int64_t rows, int64_t cols, cudaStream_t s); /* first of the largest */

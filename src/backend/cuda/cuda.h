@@ -101,6 +101,7 @@ rt_status rt_cuda_norm_prepare(rt_backend *be, rt_prepared *p);
 rt_status rt_cuda_norm_tangent_prepare(rt_backend *be, rt_prepared *p);
 bool rt_cuda_norm_supports(const rt_node *n, const char **why);
 bool rt_cuda_pool_supports(const rt_node *n, const char **why);
+rt_status rt_cuda_moments_prepare(rt_backend *be, rt_prepared *p);
 rt_status rt_cuda_state_prepare(rt_backend *be, rt_prepared *p);     /* nothing to plan */
 /* The order of additions of a sum over `axes` of x; scratch of n_out * n_chunks floats when n_chunks > 1. */
 void rt_cuda_reduce_plan(const rt_shape *x, uint32_t axes, rt_k_reduce *r);
@@ -135,6 +136,10 @@ RT_CUDA_RUN(color)
 RT_CUDA_RUN(affine_sample)
 RT_CUDA_RUN(affine_scatter)
 RT_CUDA_RUN(box_mask)
+RT_CUDA_RUN(crop_view)
+RT_CUDA_RUN(crop_view_dx)
+RT_CUDA_RUN(moments)
+RT_CUDA_RUN(moments_dx)
 RT_CUDA_RUN(sum)
 RT_CUDA_RUN(amax)
 RT_CUDA_RUN(argmax)
