@@ -21,6 +21,10 @@ typedef struct rt_int_list {
     int32_t n;
     int64_t v[RT_CFG_MAX_LIST];
 } rt_int_list;
+typedef struct rt_real_list {
+    int32_t n;
+    double v[RT_CFG_MAX_LIST];
+} rt_real_list;
 typedef struct rt_name_list {
     int32_t n;
     const char *v[RT_CFG_MAX_LIST]; /* static storage */
@@ -40,6 +44,7 @@ typedef struct rt_config {
 #define RT_ENUM(at, key, def, choices, help) const char *key;
 #define RT_INTS(at, key, def, lo, hi, help) rt_int_list key;
 #define RT_ENUMS(at, key, def, choices, help) rt_name_list key;
+#define RT_REALS(at, key, def, lo, hi, help) rt_real_list key;
 #define RT_REAL3(at, key, def, lo, hi, help) double key[3];
 #include "config/config.def"
 #undef RT_SECTION
@@ -53,6 +58,7 @@ typedef struct rt_config {
 #undef RT_ENUM
 #undef RT_INTS
 #undef RT_ENUMS
+#undef RT_REALS
 #undef RT_REAL3
 } rt_config;
 

@@ -61,6 +61,7 @@ rt_status cfg_append_value(cfg_text *t, const rt_config *c, const cfg_row *row)
     rt_status st = RT_OK;
     const void *at = (const char *)c + row->offset;
     const rt_int_list *ints = at;
+    const rt_real_list *reals = at;
     const rt_name_list *names = at;
     switch (row->kind) {
     case CFG_SECTION: break;
@@ -76,6 +77,12 @@ rt_status cfg_append_value(cfg_text *t, const rt_config *c, const cfg_row *row)
         return cfg_append(t, "]");
     case CFG_ENUMS:
         for (int i = 0; i < names->n; i++) RT_TRY(cfg_append(t, "%s%s", i ? ", " : "[", names->v[i]));
+        return cfg_append(t, "]");
+    case CFG_REALS:
+        for (int i = 0; i < reals->n; i++) {
+            RT_TRY(cfg_append(t, "%s", i ? ", " : "["));
+            RT_TRY(append_real(t, reals->v[i]));
+        }
         return cfg_append(t, "]");
     case CFG_REAL3:
         for (int i = 0; i < 3; i++) {
@@ -149,6 +156,7 @@ static void print_type(FILE *f, const cfg_row *row)
         else
             fprintf(f, " %lld to %lld", (long long)row->ilo, (long long)row->ihi);
         break;
+    case CFG_REALS: fprintf(f, "list of numbers %g to %g", row->lo, row->hi); break;
     case CFG_REAL:
     case CFG_REAL3: fprintf(f, "%s %g to %g", row->kind == CFG_REAL3 ? "3 numbers" : "number", row->lo, row->hi); break;
     case CFG_BOOL: fprintf(f, "true or false"); break;

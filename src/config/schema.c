@@ -31,6 +31,9 @@
 #define RT_REAL(at, key_, def_, lo_, hi_, help_)                                                                       \
     {.kind = CFG_REAL, .path = #at #key_, .key = #key_, .def = def_, .help = help_, .lo = lo_, .hi = hi_,              \
      .offset = AT(at, key_)},
+#define RT_REALS(at, key_, def_, lo_, hi_, help_)                                                                      \
+    {.kind = CFG_REALS, .path = #at #key_, .key = #key_, .def = def_, .help = help_, .lo = lo_, .hi = hi_,             \
+     .offset = AT(at, key_)},
 #define RT_REAL3(at, key_, def_, lo_, hi_, help_)                                                                      \
     {.kind = CFG_REAL3, .path = #at #key_, .key = #key_, .def = def_, .help = help_, .lo = lo_, .hi = hi_,             \
      .offset = AT(at, key_)},
@@ -63,7 +66,7 @@ const cfg_row *cfg_row_at(int i)
 }
 bool cfg_is_list(const cfg_row *row)
 {
-    return row->kind == CFG_INTS || row->kind == CFG_ENUMS || row->kind == CFG_REAL3;
+    return row->kind == CFG_INTS || row->kind == CFG_ENUMS || row->kind == CFG_REALS || row->kind == CFG_REAL3;
 }
 
 const cfg_row *cfg_find(const char *path)
@@ -140,6 +143,7 @@ static const char *article(cfg_kind k)
     case CFG_INT:
     case CFG_INTS: return "an integer";
     case CFG_REAL:
+    case CFG_REALS:
     case CFG_REAL3: return "a number";
     case CFG_BOOL: return "true or false";
     default: return "a string";
@@ -364,6 +368,7 @@ rt_status cfg_assign(rt_config *c, const cfg_row *row, const cfg_scalar *v, int 
     rt_status st = RT_OK;
     void *at = (char *)c + row->offset;
     rt_int_list ints = {.n = n};
+    rt_real_list reals = {.n = n};
     rt_name_list names = {.n = n};
     double real3[3];
     char *string = NULL;
@@ -398,6 +403,10 @@ rt_status cfg_assign(rt_config *c, const cfg_row *row, const cfg_scalar *v, int 
                     return cfg_blame(&v[i].src, "`%s` lists `%s` twice", row->path, names.v[i]);
         }
         *(rt_name_list *)at = names;
+        break;
+    case CFG_REALS:
+        for (int i = 0; i < n; i++) RT_TRY(to_real(row, &v[i], &reals.v[i]));
+        *(rt_real_list *)at = reals;
         break;
     case CFG_REAL3:
         if (n != 3) {

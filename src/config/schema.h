@@ -15,6 +15,7 @@ typedef enum cfg_kind {
     CFG_ENUM,
     CFG_INTS,
     CFG_ENUMS,
+    CFG_REALS,
     CFG_REAL3
 } cfg_kind;
 
@@ -24,7 +25,7 @@ typedef struct cfg_row {
     const char *key;  /* "lr" */
     const char *def, *help;
     int64_t ilo, ihi;           /* CFG_INT, CFG_INTS */
-    double lo, hi;              /* CFG_REAL, CFG_REAL3 */
+    double lo, hi;              /* CFG_REAL, CFG_REALS, CFG_REAL3 */
     const char *const *choices; /* NULL-terminated; CFG_ENUM, CFG_ENUMS */
     size_t offset;              /* in rt_config */
 } cfg_row;

@@ -21,7 +21,7 @@ const rt_method *rt_method_at(int i)
 
 rt_status rt_method_find(const char *name, const rt_method **out)
 {
-    char known[256] = "";
+    char known[1024] = "";
     for (int i = 0; rt_method_at(i); i++) {
         if (!strcmp(rt_method_at(i)->name, name)) {
             *out = rt_method_at(i);

@@ -33,6 +33,10 @@ typedef struct rt_recover_view {
     int32_t jitter_lo, jitter_hi; /* circular shift of both axes, inclusive; 0, 0: none */
 } rt_recover_view;
 
+/* CDA's curriculum: the smallest share of a crop in iteration t of T, from 1 down to `floor` at milestone * T. mode: "cosine",
+ * "linear", "step" (1 until then) or "none" (floor from the start). */
+double rt_recover_curriculum(const char *mode, double milestone, double floor, int64_t t, int64_t T);
+
 /* --- what a step's loss is made of -------------------------------------------------------------------------------------- */
 /* Given to a method's loss while a step's graph is built. Images of group k are rows [k B, (k+1) B) of everything. With
  * several teachers in one step (RT_RECOVER_ALL) the loss is asked for once for each of them. */
@@ -61,8 +65,6 @@ void rt_recover_moments(const rt_recover_graph *w, rt_val x, rt_val *mean, rt_va
 void rt_recover_running(const rt_recover_graph *w, const rt_tap *tap, rt_val *mean, rt_val *var);
 /* Euclidean distances [groups] of the rows of x [groups,n] from those of y [groups,n], or from y [n]. No gradient at 0. */
 rt_val rt_recover_distance(const rt_recover_graph *w, rt_val x, rt_val y);
-/* Puts a statistics loss (summed over groups, rank 0) that does not come from rt_recover_bn into the trace beside the CE. */
-void rt_recover_note(const rt_recover_graph *w, rt_val loss);
 /* A vector of `count` floats that lives across steps, from block to block, and is saved with the construction: its value now,
  * and what it is after this step. name: unique per method; steps that name the same vector share it. At most
  * RT_RECOVER_EXTRA vectors. A method whose blocks must see each other's vectors in order sets groups to 1. */

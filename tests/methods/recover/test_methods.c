@@ -1,0 +1,301 @@
+/* DWA and DELT: whole constructions of a few iterations against PyTorch (tests/golden/recover/methods.py) from
+ * given pixels, teachers and views; their orders and weights on worked examples; resumption; refusals. */
+#include "world.h"
+
+#include "base/log.h"
+#include "methods/recover/delt.h"
+#include "methods/recover/rank.h"
+#include "methods/recover/recover.h"
+
+/* --- orders and weights --------------------------------------------------------------------------------------------------- */
+
+START_TEST(delt_groups)
+{
+    static const struct {
+        int64_t n, rounds, joins[10];
+    } want[] = {
+        {10, 8, {0, 0, 1, 1, 2, 3, 4, 5, 6, 7}}, /* two larger groups first */
+        {4, 2, {0, 0, 1, 1}},
+        {5, 8, {0, 1, 2, 3, 4}},                 /* rounds 5 to 7 bring nobody */
+        {7, 3, {0, 0, 0, 1, 1, 2, 2}},
+        {6, 1, {0, 0, 0, 0, 0, 0}},
+        {1, 8, {0}},
+    };
+    for (size_t k = 0; k < sizeof want / sizeof *want; k++)
+        for (int64_t i = 0; i < want[k].n; i++) ck_assert_int_eq(rt_delt_joins(want[k].n, want[k].rounds, i), want[k].joins[i]);
+}
+END_TEST
+
+START_TEST(delt_order)
+{
+    static const int64_t nine[] = {5, 6, 4, 7, 3, 8, 2, 1, 0}, four[] = {2, 3, 1, 0}; /* past the end: left out */
+    int64_t place[9];
+    rt_delt_medium(9, 9, place);
+    for (int i = 0; i < 9; i++) ck_assert_int_eq(place[i], nine[i]);
+    rt_delt_medium(4, 4, place);
+    for (int i = 0; i < 4; i++) ck_assert_int_eq(place[i], four[i]);
+    rt_delt_medium(100, 3, place);
+    ck_assert(place[0] == 50 && place[1] == 51 && place[2] == 49);
+    rt_delt_medium(2, 2, place);
+    ck_assert(place[0] == 1 && place[1] == 0);
+    rt_delt_medium(1, 1, place);
+    ck_assert_int_eq(place[0], 0);
+}
+END_TEST
+
+START_TEST(curriculum)
+{
+    rt_assert_near(rt_recover_curriculum("cosine", 1, 0.08, 0, 4000), 1, 1e-12, 0);
+    rt_assert_near(rt_recover_curriculum("cosine", 1, 0.08, 2000, 4000), 0.54, 1e-12, 0);
+    rt_assert_near(rt_recover_curriculum("cosine", 0.5, 0.08, 1000, 4000), 0.54, 1e-12, 0);
+    rt_assert_near(rt_recover_curriculum("cosine", 0.5, 0.08, 2000, 4000), 0.08, 0, 0);
+    rt_assert_near(rt_recover_curriculum("linear", 1, 0.08, 1000, 4000), 0.77, 1e-12, 0);
+    rt_assert_near(rt_recover_curriculum("step", 0.25, 0.08, 999, 4000), 1, 0, 0);
+    rt_assert_near(rt_recover_curriculum("step", 0.25, 0.08, 1000, 4000), 0.08, 0, 0);
+    rt_assert_near(rt_recover_curriculum("none", 1, 0.08, 0, 4000), 0.08, 0, 0);
+}
+END_TEST
+
+START_TEST(ranking_is_the_teachers)
+{
+    world w;
+    rt_backend *be = NULL;
+    rt_ledger *ledger = NULL;
+    double p[W_TRAIN];
+    int64_t member[] = {0, 3, 6, 9}, order[4];
+    world_open(&w, 1);
+    rt_ok(rt_backend_open("cpu", &(rt_backend_opts){.threads = 1, .strict = true}, &be));
+    rt_ok(rt_ledger_create(&ledger));
+    rt_ledger_begin(ledger);
+    rt_build_ctx c = {.be = be, .train = &w.train, .threads = 1, .ledger = ledger, .norm = {{0.5f, 0.5f, 0.5f}, {0.25f, 0.25f, 0.25f}}};
+    rt_ok(rt_rank_probability(&c, &w.teachers.teacher[0], p));
+    for (int i = 0; i < W_TRAIN; i++) ck_assert(p[i] > 0 && p[i] < 1);
+    ck_assert(rt_ledger_entry(ledger)->flops > 0);
+    double sum = 0; /* the same image under the three labels: probabilities sum to 1 */
+    for (int k = 0; k < W_CLASSES; k++) {
+        w.train.label[5] = k;
+        rt_ok(rt_rank_probability(&c, &w.teachers.teacher[0], p));
+        sum += p[5];
+    }
+    rt_assert_near(sum, 1, 1e-6, 0);
+    rt_ok(rt_rank_ascending((double[]){0.5, 0, 0, 0.1, 0, 0, 0.5, 0, 0, 0.2}, member, 4, order));
+    ck_assert(order[0] == 3 && order[1] == 9 && order[2] == 0 && order[3] == 6);
+    rt_ledger_destroy(ledger);
+    rt_backend_close(be);
+    world_close(&w);
+}
+END_TEST
+
+/* --- against PyTorch ------------------------------------------------------------------------------------------------------- */
+
+typedef struct golden_case {
+    const char *name, *method, *yaml;
+    int32_t ipc, teachers;
+    bool resnet;
+} golden_case;
+#define HEAD "version: 1\ndata: {kind: demo, size: 16}\n"
+static const golden_case cases[] = {
+    {"dwa", "dwa", HEAD "dwa: {iterations: 3, batch: 2, rho: 0.5, steps: 4}\n", 2, 1, false},
+    {"dwa_accumulate", "dwa", HEAD "dwa: {iterations: 3, batch: 2, rho: 0.5, steps: 4, accumulate: true}\n", 2, 1, false},
+    {"delt", "delt", HEAD "delt: {iterations: 4, batch: 6, rounds: 2}\n", 3, 1, false},
+};
+
+static void agree(const golden_case *k, const char *backend, double tolerance)
+{
+    world w;
+    rt_set s = {0};
+    char name[64];
+    rt_st_file *f = golden_open("recover/methods");
+    int64_t n = (int64_t)W_CLASSES * k->ipc;
+    world_open(&w, k->teachers);
+    w.ipc = k->ipc;
+    world_config(&w, k->yaml);
+    if (k->resnet) {
+        rt_committee_fini(&w.teachers);
+        w.teachers = (rt_committee){.n = 1, .teacher = rt_calloc(sizeof(rt_teacher))};
+        world_teacher(&w, 0, &(rt_model_desc){.arch = "resnet18", .size = W_SIZE, .channels = 3, .classes = W_CLASSES, .small_stem = 1});
+    }
+    snprintf(name, sizeof name, "%s.view", k->name);
+    const rt_st_tensor *view = rt_st_find(f, name);
+    ck_assert_ptr_nonnull(view);
+    int64_t boxes = view->shape[0] * view->shape[1] * view->shape[2];
+    float *box = rt_malloc((size_t)boxes * sizeof *box), *init = rt_malloc((size_t)(n * W_PX) * sizeof *init);
+    for (int64_t i = 0; i < boxes; i++) box[i] = (float)((const double *)view->data)[i];
+    double *start = filled(900, n * W_PX, 1, 0);
+    for (int64_t i = 0; i < n * W_PX; i++) init[i] = (float)start[i];
+    rt_st_tensor images = {"images", RT_ST_F32, 4, {n, W_SIZE, W_SIZE, 3}, init, (uint64_t)(n * W_PX) * 4};
+    rt_st_tensor views = {"recover_view", RT_ST_F32, 3, {view->shape[0], view->shape[1], view->shape[2]}, box, (uint64_t)boxes * 4};
+    rt_ok(rt_st_write(w.init, &images, 1, NULL, 0));
+    rt_ok(rt_st_write(w.order, &views, 1, NULL, 0));
+    w.given_init = w.given_order = true;
+    rt_ok(world_construct(&w, k->method, backend, &s));
+    snprintf(name, sizeof name, "%s.images", k->name);
+    const double *want = golden(f, name, n * W_PX);
+    double worst = 0, moved = 0, apart = 0, way = 0;
+    int64_t off = 0;
+    for (int64_t i = 0; i < n * W_PX; i++) {
+        double e = fabs((double)s.px[i] - want[i]), m = fabs(want[i] - start[i]);
+        off += !(e <= tolerance);
+        apart += e * e;
+        way += m * m;
+        if (!(e <= worst)) worst = e;
+        if (m > moved) moved = m;
+    }
+    ck_assert_msg(moved > 0.2, "%s: the images hardly moved (%g): the test would show nothing", k->name, moved);
+    /* Adam's step is the sign of a gradient at first: a pixel in 1000 may have one so small that float32 decides. */
+    ck_assert_msg(off * 1000 <= n * W_PX && sqrt(apart / way) <= tolerance, "%s on %s: largest difference %g (%lld of %lld pixels off), images moved by up to %g", k->name, backend,
+                  worst, (long long)off, (long long)(n * W_PX), moved);
+    for (int64_t i = 0; i < n; i++) ck_assert_int_eq(s.label[i], i / k->ipc);
+    rt_set_fini(&s);
+    rt_st_close(f);
+    free(start);
+    rt_free(box);
+    rt_free(init);
+    world_close(&w);
+}
+
+START_TEST(ref_agrees_with_torch)
+{
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) agree(&cases[i], "ref", 3e-5);
+}
+END_TEST
+
+START_TEST(cpu_agrees_with_torch)
+{
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) agree(&cases[i], "cpu", 1e-4);
+}
+END_TEST
+
+/* --- the same bits ---------------------------------------------------------------------------------------------------------- */
+
+static void construct(world *w, const char *method, const char *yaml, rt_set *out)
+{
+    world_config(w, yaml);
+    rt_ok(world_construct(w, method, "cpu", out));
+    if (rt_fs_exists(w->ckpt)) rt_ok(rt_fs_remove_tree(w->ckpt));
+}
+
+static void assert_same(const rt_set *a, const rt_set *b)
+{
+    ck_assert_int_eq(a->n, b->n);
+    ck_assert_mem_eq(a->px, b->px, (size_t)(a->n * W_PX) * sizeof *a->px);
+}
+
+START_TEST(grouped_equals_ungrouped)
+{
+    static const struct {
+        const char *method, *one, *many;
+        int teachers;
+    } t[] = {
+        {"sre2l", HEAD "sre2l: {iterations: 4, batch: 3, groups: 1}\n", HEAD "sre2l: {iterations: 4, batch: 3, groups: 3}\n", 1},
+        {"sre2l", HEAD "sre2l: {iterations: 4, batch: 2, groups: 1}\n", HEAD "sre2l: {iterations: 4, batch: 2}\n", 1},
+        {"delt", HEAD "delt: {iterations: 4, rounds: 2, batch: 5, groups: 1}\n", HEAD "delt: {iterations: 4, rounds: 2, batch: 5}\n", 1},
+    };
+    for (size_t k = 0; k < sizeof t / sizeof *t; k++) {
+        world w;
+        rt_set a = {0}, b = {0};
+        world_open(&w, t[k].teachers);
+        w.ipc = 5;
+        construct(&w, t[k].method, t[k].one, &a);
+        construct(&w, t[k].method, t[k].many, &b);
+        assert_same(&a, &b);
+        rt_set_fini(&a);
+        rt_set_fini(&b);
+        world_close(&w);
+    }
+}
+END_TEST
+
+/* A construction that is stopped in every iteration, and goes on from what it left. */
+START_TEST(stopped_and_resumed)
+{
+    static const struct {
+        const char *method, *yaml;
+        int teachers;
+    } t[] = {
+        {"sre2l", HEAD "sre2l: {iterations: 3, batch: 2}\n", 1},
+        {"cda", HEAD "cda: {iterations: 3, batch: 3}\n", 1},
+        {"dwa", HEAD "dwa: {iterations: 3, batch: 2, rho: 0.5, steps: 2, accumulate: true}\n", 1},
+        {"delt", HEAD "delt: {iterations: 4, rounds: 2, batch: 4}\n", 1},
+    };
+    for (size_t k = 0; k < sizeof t / sizeof *t; k++) {
+        world w;
+        rt_set a = {0}, b = {0};
+        int stops = 0;
+        world_open(&w, t[k].teachers);
+        construct(&w, t[k].method, t[k].yaml, &a);
+        for (rt_status st = RT_ERR_CANCELLED; st == RT_ERR_CANCELLED; stops += st == RT_ERR_CANCELLED) {
+            rt_stop_request();
+            st = world_construct(&w, t[k].method, "cpu", &b);
+            rt_stop_clear();
+            ck_assert_int_lt(stops, 100);
+            if (st != RT_OK && st != RT_ERR_CANCELLED) ck_abort_msg("%s: %s", t[k].method, rt_error_what());
+        }
+        ck_assert_int_gt(stops, 2);
+        assert_same(&a, &b);
+        ck_assert_str_eq(a.trace, b.trace);
+        rt_set_fini(&a);
+        rt_set_fini(&b);
+        world_close(&w);
+    }
+}
+END_TEST
+
+START_TEST(dwa_moves_the_teacher)
+{
+    world w;
+    rt_set a = {0}, b = {0};
+    world_open(&w, 1);
+    construct(&w, "dwa", HEAD "dwa: {iterations: 2, batch: 3, rho: 0.5, steps: 0}\n", &a);
+    construct(&w, "dwa", HEAD "dwa: {iterations: 2, batch: 3, rho: 0.5, steps: 2}\n", &b);
+    ck_assert(memcmp(a.px, b.px, (size_t)(a.n * W_PX) * sizeof *a.px) != 0);
+    ck_assert_ptr_nonnull(strstr(a.notes, "dwa.accumulate"));
+    rt_set_fini(&a);
+    rt_set_fini(&b);
+    world_close(&w);
+}
+END_TEST
+
+/* --- refusals --------------------------------------------------------------------------------------------------------------- */
+
+static void refused(world *w, const char *method, const char *yaml, const char *what, const char *fix)
+{
+    rt_set s = {0};
+    world_config(w, yaml);
+    rt_fails(world_construct(w, method, "cpu", &s), RT_ERR_CONFIG);
+    ck_assert_msg(strstr(rt_error_what(), what) != NULL, "%s: %s", method, rt_error_what());
+    ck_assert_msg(strstr(rt_error_remedy(), fix) != NULL, "%s: %s", method, rt_error_remedy());
+}
+
+START_TEST(refusals)
+{
+    world w;
+    world_open(&w, 1);
+    w.ipc = 21;
+    refused(&w, "delt", HEAD, "class 0 (a) has 20 training images, 21 per class", "set.ipc to at most 20");
+    refused(&w, "dwa", HEAD, "class 0 (a) has 20 training images", "set.ipc to at most 20");
+    w.ipc = 1;
+    refused(&w, "sre2l", HEAD "sre2l: {jitter_lo: 4, jitter_hi: 3}\n", "shifts from 4 to 3", "jitter_lo");
+    rt_model_desc d = world_convnet();
+    d.norm = RT_MODEL_NORM_INSTANCE;
+    rt_committee_fini(&w.teachers);
+    w.teachers = (rt_committee){.n = 1, .teacher = rt_calloc(sizeof(rt_teacher))};
+    world_teacher(&w, 0, &d);
+    refused(&w, "sre2l", HEAD, "teacher t0 (convnet) has no BatchNorm", "network.norm");
+    world_close(&w);
+}
+END_TEST
+
+static const rt_test tests[] = {
+    {"groups of delt", delt_groups},
+    {"order of delt", delt_order},
+    {"curriculum of crops", curriculum},
+    {"ranking is the teacher's", ranking_is_the_teachers},
+    {"ref agrees with torch", ref_agrees_with_torch},
+    {"cpu agrees with torch", cpu_agrees_with_torch},
+    {"grouped equals ungrouped", grouped_equals_ungrouped},
+    {"stopped and resumed", stopped_and_resumed},
+    {"dwa moves the teacher", dwa_moves_the_teacher},
+    {"refusals", refusals},
+};
+RT_SUITE("methods.recover", tests)
