@@ -22,7 +22,8 @@ enum rt_purpose {
     RT_RNG_EXPERT,    /* experts and start epochs: sample 0: step = pass over the experts; sample 1: step = iteration */
     RT_RNG_NOISE = 12,/* frequencies and generator noise of NCFM: step = iteration, sample = row */
     RT_RNG_RECOVER = 32, /* shared views of recovery: step = iteration, sample = block */
-    RT_RNG_COMMITTEE = 33 /* pairs of teachers of CV-DD: step = rank of images */
+    RT_RNG_COMMITTEE = 33, /* pairs of teachers of CV-DD: step = rank of images */
+    RT_RNG_PATCHES = 34 /* crops of RDED: step = candidate, sample = crop */
 };
 
 /* A short sequential stream at one (seed, purpose, step, sample). Value type; copy to fork. */

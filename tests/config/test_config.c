@@ -41,7 +41,7 @@ START_TEST(values_are_read)
     rt_ok(parse(
         "# comment\nversion: 1\nname: \"a-b.c\"\nseed: 9223372036854775807\ndata: {kind: cifar10, train: t, mean: "
         "[0.1, 0, 1], size: 64}\n"
-        "set:\n  ipc: [1, 10,\n        50]\nmetrics: {k: 3, enabled: false}\nteach: {lr: 2.5e-3, optimiser: adamw}\n"
+        "set:\n  ipc: [1, 10,\n        50]\nmetrics: {k: 3, enabled: false}\ncvdd: {priors: [60.5, 40, 60.5]}\nteach: {lr: 2.5e-3, optimiser: adamw}\n"
         "eval:\n  protocols:\n    - p1\n    - p1_classic\n",
         &c));
     ck_assert_str_eq(c.name, "a-b.c");
@@ -55,6 +55,8 @@ START_TEST(values_are_read)
     ck_assert_str_eq(c.teach.optimiser, "adamw");
     ck_assert_str_eq(c.eval.protocols.v[0], "p1");
     rt_assert_near(c.data.mean[0], 0.1, 0, 0);
+    ck_assert_int_eq(c.cvdd.priors.n, 3);
+    rt_assert_near(c.cvdd.priors.v[2], 60.5, 0, 0);
     rt_config_fini(&c);
 }
 END_TEST
@@ -118,6 +120,8 @@ static const struct bad {
     {"version: 1\nset: {ipc: [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17]}\n", "`set.ipc` has more than 16 entries",
      NULL},
     {"version: 1\nset: {ipc: {a: 1}}\n", "x.yaml:2:12: `set.ipc` must be a list, got a map", NULL},
+    {"version: 1\ncvdd: {priors: [1, 101]}\n", "x.yaml:2:20: `cvdd.priors` is out of range: 101", "between 0 and 100"},
+    {"version: 1\ncvdd: {priors: [a]}\n", "`cvdd.priors` must be a number, got `a`", NULL},
     {"version: 1\ndata: {mean: [0.1, 0.2]}\n", "`data.mean` has 2 values, expected 3", NULL},
     {"version: 1\ndata: {std: [0.1, 0, 0.2]}\n", "x.yaml:2:19: `data.std` is out of range: 0", NULL},
     {"version: 1\nname: null\n", "x.yaml:2:7: `name` must be a string, got `null`", "quote it"},
@@ -245,7 +249,7 @@ START_TEST(echo_is_a_fixed_point)
 {
     static const char text[] = "version: 1\nname: n\nseed: 7\ndata: {train: \"we \\\"quote\\\" back\\\\slash # and: "
                                "{\", test: \"\xc3\xa9\", mean: [0.1, 0.30000000000000004, 1e-5]}\n"
-                               "teach: {lr: 1e-12, weight_decay: 0.0001}\nset: {ipc: [50, 1]}\n";
+                               "teach: {lr: 1e-12, weight_decay: 0.0001}\ncvdd: {priors: [0.1, 0.1, 3]}\nset: {ipc: [50, 1]}\n";
     rt_config a = {0}, b = {0};
     char *ya = NULL, *yb = NULL, *ca = NULL, *cb = NULL;
     rt_ok(parse(text, &a));

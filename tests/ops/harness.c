@@ -41,7 +41,7 @@ static void *draw(const rt_case_in *in, rt_rng *r, bool as_float)
     int64_t n = count_of(in);
     if (in->kind == DRAW_INDEX) {
         int32_t *p = malloc((size_t)n * sizeof *p + 1);
-        for (int64_t i = 0; i < n; i++) p[i] = (int32_t)in->lo + (int32_t)rt_rng_below(r, (uint32_t)(in->hi - in->lo));
+        for (int64_t i = 0; i < n; i++) p[i] = (int32_t)((int64_t)in->lo + rt_rng_below(r, (uint32_t)(in->hi - in->lo)));
         return p;
     }
     double *p = malloc((size_t)n * sizeof *p + 1);

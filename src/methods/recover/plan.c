@@ -31,7 +31,8 @@ static bool same_panel(const rt_recovery *r, int64_t a, int64_t b)
     return x.n == y.n;
 }
 
-/* Blocks together take turns with teachers together, which is what they do alone when every block begins with the same one. */
+/* (A block of one image stays alone: one image takes another path through the convolutions, and other bits come out.)
+ * Blocks together take turns with teachers together, which is what they do alone when every block begins with the same one. */
 static bool may_group(const rt_recovery *r)
 {
     int32_t n = r->ctx->teachers->n;
@@ -98,7 +99,7 @@ rt_status recover_plan_make(const rt_recovery *r, recover_plan *out)
     RT_TRY(compose(r, &p, n));
     for (int64_t b = 0; b < p.n_blocks;) {
         int64_t size = p.start[b + 1] - p.start[b], most = r->groups ? r->groups : PASS_PIXELS / (size * side * side), end = b + 1;
-        while (may_group(r) && end < p.n_blocks && end - b < most && p.start[end + 1] - p.start[end] == size && same_panel(r, b, end)) end++;
+        while (size > 1 && may_group(r) && end < p.n_blocks && end - b < most && p.start[end + 1] - p.start[end] == size && same_panel(r, b, end)) end++;
         if (size * (end - b) > p.largest) p.largest = size * (end - b);
         p.pass[++p.n_passes] = b = end;
     }

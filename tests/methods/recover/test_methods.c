@@ -1,8 +1,9 @@
-/* DWA and DELT: whole constructions of a few iterations against PyTorch (tests/golden/recover/methods.py) from
+/* DWA, DELT, FADRM and CV-DD: whole constructions of a few iterations against PyTorch (tests/golden/recover/methods.py) from
  * given pixels, teachers and views; their orders and weights on worked examples; resumption; refusals. */
 #include "world.h"
 
 #include "base/log.h"
+#include "methods/recover/cvdd.h"
 #include "methods/recover/delt.h"
 #include "methods/recover/rank.h"
 #include "methods/recover/recover.h"
@@ -56,6 +57,25 @@ START_TEST(curriculum)
 }
 END_TEST
 
+START_TEST(cvdd_pairs_and_weights)
+{
+    static const int32_t ten[][2] = {{0, 1}, {0, 2}, {0, 3}, {0, 4}, {1, 2}, {1, 3}, {1, 4}, {2, 3}, {2, 4}, {3, 4}};
+    int32_t pair[2];
+    double w[2];
+    for (int k = 0; k < 20; k++) {
+        rt_cvdd_pair(5, k, pair);
+        ck_assert(pair[0] == ten[k % 10][0] && pair[1] == ten[k % 10][1]);
+    }
+    rt_cvdd_pair(2, 7, pair);
+    ck_assert(pair[0] == 0 && pair[1] == 1);
+    rt_cvdd_weights((double[]){56.4, 52.5}, 5, w); /* ResNet-18 and ShuffleNetV2 of ImageNet-1K: 1 / (1 + exp(-0.78)) */
+    rt_assert_near(w[0], 0.68568, 1e-5, 0);
+    rt_assert_near(w[0] + w[1], 1, 1e-15, 0);
+    rt_cvdd_weights((double[]){0, 0}, 5, w);
+    rt_assert_near(w[1], 0.5, 0, 0);
+}
+END_TEST
+
 START_TEST(ranking_is_the_teachers)
 {
     world w;
@@ -98,6 +118,9 @@ static const golden_case cases[] = {
     {"dwa", "dwa", HEAD "dwa: {iterations: 3, batch: 2, rho: 0.5, steps: 4}\n", 2, 1, false},
     {"dwa_accumulate", "dwa", HEAD "dwa: {iterations: 3, batch: 2, rho: 0.5, steps: 4, accumulate: true}\n", 2, 1, false},
     {"delt", "delt", HEAD "delt: {iterations: 4, batch: 6, rounds: 2}\n", 3, 1, false},
+    {"fadrm", "fadrm", HEAD "fadrm: {iterations: 5, batch: 2, stages: [1, 1, 1]}\n", 1, 1, false},
+    {"fadrm_resized", "fadrm", HEAD "fadrm: {iterations: 4, batch: 2, stages: [0.75, 1]}\n", 1, 1, true},
+    {"cvdd", "cvdd", HEAD "cvdd: {iterations: 3, batch: 2, priors: [60, 52.5, 55]}\n", 3, 3, false},
 };
 
 static void agree(const golden_case *k, const char *backend, double tolerance)
@@ -175,10 +198,12 @@ static void construct(world *w, const char *method, const char *yaml, rt_set *ou
     if (rt_fs_exists(w->ckpt)) rt_ok(rt_fs_remove_tree(w->ckpt));
 }
 
-static void assert_same(const rt_set *a, const rt_set *b)
+static void assert_same(const char *what, const rt_set *a, const rt_set *b)
 {
+    int64_t off = 0;
     ck_assert_int_eq(a->n, b->n);
-    ck_assert_mem_eq(a->px, b->px, (size_t)(a->n * W_PX) * sizeof *a->px);
+    for (int64_t i = 0; i < a->n * W_PX; i++) off += memcmp(&a->px[i], &b->px[i], sizeof *a->px) != 0;
+    ck_assert_msg(off == 0, "%s: %lld of %lld pixels are not the same bits", what, (long long)off, (long long)(a->n * W_PX));
 }
 
 START_TEST(grouped_equals_ungrouped)
@@ -188,7 +213,8 @@ START_TEST(grouped_equals_ungrouped)
         int teachers;
     } t[] = {
         {"sre2l", HEAD "sre2l: {iterations: 4, batch: 3, groups: 1}\n", HEAD "sre2l: {iterations: 4, batch: 3, groups: 3}\n", 1},
-        {"sre2l", HEAD "sre2l: {iterations: 4, batch: 2, groups: 1}\n", HEAD "sre2l: {iterations: 4, batch: 2}\n", 1},
+        {"cvdd", HEAD "cvdd: {iterations: 3, batch: 3, pairs: best, groups: 1}\n", HEAD "cvdd: {iterations: 3, batch: 3, pairs: best}\n", 3},
+        {"fadrmp", HEAD "fadrm: {iterations: 4, batch: 3, stages: [1, 1], groups: 1}\n", HEAD "fadrm: {iterations: 4, batch: 3, stages: [1, 1]}\n", 2},
         {"delt", HEAD "delt: {iterations: 4, rounds: 2, batch: 5, groups: 1}\n", HEAD "delt: {iterations: 4, rounds: 2, batch: 5}\n", 1},
     };
     for (size_t k = 0; k < sizeof t / sizeof *t; k++) {
@@ -198,7 +224,7 @@ START_TEST(grouped_equals_ungrouped)
         w.ipc = 5;
         construct(&w, t[k].method, t[k].one, &a);
         construct(&w, t[k].method, t[k].many, &b);
-        assert_same(&a, &b);
+        assert_same(t[k].method, &a, &b);
         rt_set_fini(&a);
         rt_set_fini(&b);
         world_close(&w);
@@ -217,6 +243,9 @@ START_TEST(stopped_and_resumed)
         {"cda", HEAD "cda: {iterations: 3, batch: 3}\n", 1},
         {"dwa", HEAD "dwa: {iterations: 3, batch: 2, rho: 0.5, steps: 2, accumulate: true}\n", 1},
         {"delt", HEAD "delt: {iterations: 4, rounds: 2, batch: 4}\n", 1},
+        {"fadrm", HEAD "fadrm: {iterations: 4, batch: 2, stages: [1, 1]}\n", 1},
+        {"fadrmp", HEAD "fadrm: {iterations: 3, batch: 3, stages: [1]}\n", 2},
+        {"cvdd", HEAD "cvdd: {iterations: 3, batch: 3, priors: [50, 60, 55]}\n", 3},
     };
     for (size_t k = 0; k < sizeof t / sizeof *t; k++) {
         world w;
@@ -232,7 +261,7 @@ START_TEST(stopped_and_resumed)
             if (st != RT_OK && st != RT_ERR_CANCELLED) ck_abort_msg("%s: %s", t[k].method, rt_error_what());
         }
         ck_assert_int_gt(stops, 2);
-        assert_same(&a, &b);
+        assert_same(t[k].method, &a, &b);
         ck_assert_str_eq(a.trace, b.trace);
         rt_set_fini(&a);
         rt_set_fini(&b);
@@ -250,6 +279,27 @@ START_TEST(dwa_moves_the_teacher)
     construct(&w, "dwa", HEAD "dwa: {iterations: 2, batch: 3, rho: 0.5, steps: 2}\n", &b);
     ck_assert(memcmp(a.px, b.px, (size_t)(a.n * W_PX) * sizeof *a.px) != 0);
     ck_assert_ptr_nonnull(strstr(a.notes, "dwa.accumulate"));
+    rt_set_fini(&a);
+    rt_set_fini(&b);
+    world_close(&w);
+}
+END_TEST
+
+/* Patches without iterations: what fadrm starts from. Every pixel of a set at factor 1 and crop scale 1 would be a training image;
+ * here: tiles are what the teacher ranks, in its order. */
+START_TEST(patches_start_fadrm)
+{
+    world w;
+    rt_set a = {0}, b = {0};
+    world_open(&w, 1);
+    construct(&w, "fadrm", HEAD "fadrm: {iterations: 0, stages: [1], patch_factor: 2}\n", &a);
+    construct(&w, "fadrm", HEAD "fadrm: {iterations: 0, stages: [1], patch_factor: 2}\n", &b);
+    assert_same("fadrm", &a, &b);
+    for (int64_t i = 0; i < a.n * W_PX; i++) ck_assert(a.px[i] > -2.2f && a.px[i] < 2.7f);
+    rt_set_fini(&b);
+    w.seed = 4;
+    construct(&w, "fadrm", HEAD "fadrm: {iterations: 0, stages: [1], patch_factor: 2}\n", &b);
+    ck_assert(memcmp(a.px, b.px, (size_t)(a.n * W_PX) * sizeof *a.px) != 0);
     rt_set_fini(&a);
     rt_set_fini(&b);
     world_close(&w);
@@ -274,7 +324,17 @@ START_TEST(refusals)
     w.ipc = 21;
     refused(&w, "delt", HEAD, "class 0 (a) has 20 training images, 21 per class", "set.ipc to at most 20");
     refused(&w, "dwa", HEAD, "class 0 (a) has 20 training images", "set.ipc to at most 20");
+    refused(&w, "fadrm", HEAD "fadrm: {patch_images: 30}\n", "class 0 (a) has 20 training images, patches want 30", "at most 20");
+    refused(&w, "fadrm", HEAD, "need 21 candidates, 20 are asked for", "at least 21");
+    w.ipc = 2;
+    refused(&w, "fadrm", HEAD "fadrm: {patch_factor: 3}\n", "16 pixels do not divide into 3 tiles", "divides data.size");
+    refused(&w, "fadrm", HEAD "fadrm: {patch_factor: 4}\n", "need 32 candidates", "at least 32");
     w.ipc = 1;
+    refused(&w, "cvdd", HEAD, "committee has 1", "committee.archs");
+    refused(&w, "fadrmp", HEAD, "committee has one", "committee.archs");
+    refused(&w, "fadrm", HEAD "fadrm: {stages: [1, 0.5]}\n", "last of fadrm.stages is 0.5", "end the list with 1");
+    refused(&w, "fadrm", HEAD "fadrm: {stages: [0.1, 1]}\n", "images of 2 pixels", "multiples of data.size");
+    refused(&w, "fadrm", HEAD "fadrm: {stages: [1, 1, 1, 1, 1, 1, 1, 1, 1]}\n", "9 entries", "at most 8");
     refused(&w, "sre2l", HEAD "sre2l: {jitter_lo: 4, jitter_hi: 3}\n", "shifts from 4 to 3", "jitter_lo");
     rt_model_desc d = world_convnet();
     d.norm = RT_MODEL_NORM_INSTANCE;
@@ -283,6 +343,9 @@ START_TEST(refusals)
     world_teacher(&w, 0, &d);
     refused(&w, "sre2l", HEAD, "teacher t0 (convnet) has no BatchNorm", "network.norm");
     world_close(&w);
+    world_open(&w, 3);
+    refused(&w, "cvdd", HEAD "cvdd: {priors: [60, 50]}\n", "2 values, the committee 3 members", "in its order");
+    world_close(&w);
 }
 END_TEST
 
@@ -290,12 +353,14 @@ static const rt_test tests[] = {
     {"groups of delt", delt_groups},
     {"order of delt", delt_order},
     {"curriculum of crops", curriculum},
+    {"pairs and weights of cvdd", cvdd_pairs_and_weights},
     {"ranking is the teacher's", ranking_is_the_teachers},
     {"ref agrees with torch", ref_agrees_with_torch},
     {"cpu agrees with torch", cpu_agrees_with_torch},
     {"grouped equals ungrouped", grouped_equals_ungrouped},
     {"stopped and resumed", stopped_and_resumed},
     {"dwa moves the teacher", dwa_moves_the_teacher},
+    {"patches start fadrm", patches_start_fadrm},
     {"refusals", refusals},
 };
 RT_SUITE("methods.recover", tests)
