@@ -14,8 +14,6 @@ static void describe(const rt_build_ctx *ctx, rt_recovery *r)
     *r = (rt_recovery){.ctx = ctx, .name = "cda", .self = r, RT_RECOVER_SETTINGS(ctx->config->cda), .crop_min = crop_min};
 }
 
-static int64_t iterations(const rt_config *c) { return c->cda.iterations; }
-
 static rt_status construct(const rt_build_ctx *ctx, rt_set *out)
 {
     rt_recovery r;
@@ -31,5 +29,5 @@ static rt_status estimate(const rt_build_ctx *ctx, rt_estimate *out)
 }
 
 const rt_method rt_method_cda = {.name = "cda", .family = "recovery", .title = "CDA (Yin & Shen, TMLR 2024)",
-                                 .needs = RT_NEEDS_TEACHER, .stochastic = true, .iterations = iterations,
+                                 .needs = RT_NEEDS_TEACHER, .stochastic = true,
                                  .construct = construct, .estimate = estimate};

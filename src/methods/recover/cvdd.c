@@ -97,8 +97,6 @@ static rt_status describe(const rt_build_ctx *ctx, cvdd *d)
     return RT_OK;
 }
 
-static int64_t iterations(const rt_config *c) { return c->cvdd.iterations; }
-
 static rt_status construct(const rt_build_ctx *ctx, rt_set *out)
 {
     cvdd d;
@@ -114,5 +112,5 @@ static rt_status estimate(const rt_build_ctx *ctx, rt_estimate *out)
 }
 
 const rt_method rt_method_cvdd = {.name = "cvdd", .family = "recovery", .title = "CV-DD (Cui et al., 2025)",
-                                  .needs = RT_NEEDS_COMMITTEE, .stochastic = true, .iterations = iterations,
+                                  .needs = RT_NEEDS_COMMITTEE, .stochastic = true,
                                   .construct = construct, .estimate = estimate};

@@ -144,8 +144,6 @@ static delt describe(const rt_build_ctx *ctx)
     return d;
 }
 
-static int64_t iterations(const rt_config *c) { return c->delt.iterations; }
-
 static rt_status construct(const rt_build_ctx *ctx, rt_set *out)
 {
     delt d = describe(ctx);
@@ -161,5 +159,5 @@ static rt_status estimate(const rt_build_ctx *ctx, rt_estimate *out)
 }
 
 const rt_method rt_method_delt = {.name = "delt", .family = "recovery", .title = "DELT (Shen et al., CVPR 2025)",
-                                  .needs = RT_NEEDS_TEACHER, .stochastic = true, .iterations = iterations,
+                                  .needs = RT_NEEDS_TEACHER, .stochastic = true,
                                   .construct = construct, .estimate = estimate};

@@ -132,8 +132,6 @@ static void describe(const rt_build_ctx *ctx, dwa *d)
                                               "adjustments of a rank's blocks up (dwa.accumulate)";
 }
 
-static int64_t iterations(const rt_config *c) { return c->dwa.iterations; }
-
 static rt_status construct(const rt_build_ctx *ctx, rt_set *out)
 {
     dwa d;
@@ -153,5 +151,5 @@ static rt_status estimate(const rt_build_ctx *ctx, rt_estimate *out)
 }
 
 const rt_method rt_method_dwa = {.name = "dwa", .family = "recovery", .title = "DWA (Du et al., NeurIPS 2024)",
-                                 .needs = RT_NEEDS_TEACHER, .stochastic = true, .iterations = iterations,
+                                 .needs = RT_NEEDS_TEACHER, .stochastic = true,
                                  .construct = construct, .estimate = estimate};

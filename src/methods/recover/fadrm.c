@@ -60,8 +60,6 @@ static rt_status describe(const rt_build_ctx *ctx, const char *name, rt_recovery
     return stages_of(r);
 }
 
-static int64_t iterations(const rt_config *c) { return c->fadrm.iterations; }
-
 static rt_status construct(const rt_build_ctx *ctx, rt_set *out)
 {
     rt_recovery r;
@@ -88,8 +86,8 @@ static rt_status estimate(const rt_build_ctx *ctx, rt_estimate *out)
 }
 
 const rt_method rt_method_fadrm = {.name = "fadrm", .family = "recovery", .title = "FADRM (Cui et al., NeurIPS 2025)",
-                                   .needs = RT_NEEDS_TEACHER, .stochastic = true, .iterations = iterations,
+                                   .needs = RT_NEEDS_TEACHER, .stochastic = true,
                                    .construct = construct, .estimate = estimate};
 const rt_method rt_method_fadrmp = {.name = "fadrmp", .family = "recovery", .title = "FADRM+ (Cui et al., NeurIPS 2025)",
-                                    .section = "fadrm", .needs = RT_NEEDS_COMMITTEE, .stochastic = true, .iterations = iterations,
+                                    .section = "fadrm", .needs = RT_NEEDS_COMMITTEE, .stochastic = true,
                                     .construct = construct_plus, .estimate = estimate};

@@ -7,8 +7,6 @@ static rt_recovery describe(const rt_build_ctx *ctx)
     return (rt_recovery){.ctx = ctx, .name = "sre2l", RT_RECOVER_SETTINGS(ctx->config->sre2l)};
 }
 
-static int64_t iterations(const rt_config *c) { return c->sre2l.iterations; }
-
 static rt_status construct(const rt_build_ctx *ctx, rt_set *out)
 {
     rt_recovery r = describe(ctx);
@@ -22,5 +20,5 @@ static rt_status estimate(const rt_build_ctx *ctx, rt_estimate *out)
 }
 
 const rt_method rt_method_sre2l = {.name = "sre2l", .family = "recovery", .title = "SRe2L (Yin et al., NeurIPS 2023)",
-                                   .needs = RT_NEEDS_TEACHER, .stochastic = true, .iterations = iterations,
+                                   .needs = RT_NEEDS_TEACHER, .stochastic = true,
                                    .construct = construct, .estimate = estimate};
