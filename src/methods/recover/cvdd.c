@@ -71,7 +71,7 @@ static rt_status initial(void *self, float *images)
 {
     const cvdd *d = self;
     const rt_config *c = d->r.ctx->config;
-    return rt_start_patches(d->r.ctx, c->cvdd.patch_images, c->cvdd.patch_crops, c->cvdd.patch_factor, images);
+    return rt_start_patches(d->r.ctx, RT_PATCH_MEDIUM, c->cvdd.patch_images, c->cvdd.patch_crops, c->cvdd.patch_factor, images);
 }
 
 static rt_status describe(const rt_build_ctx *ctx, cvdd *d)

@@ -16,7 +16,7 @@ static rt_status initial(void *self, float *images)
 {
     const rt_recovery *r = self;
     const rt_config *c = r->ctx->config;
-    return rt_start_patches(r->ctx, c->fadrm.patch_images, c->fadrm.patch_crops, c->fadrm.patch_factor, images);
+    return rt_start_patches(r->ctx, RT_PATCH_MEDIUM, c->fadrm.patch_images, c->fadrm.patch_crops, c->fadrm.patch_factor, images);
 }
 
 /* Sides of the stages: 200, 224, 200, 224 of 224 pixels; of small images always the whole side. */

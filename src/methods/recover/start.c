@@ -2,7 +2,6 @@
 #include "methods/recover/start.h"
 
 #include "base/alloc.h"
-#include "methods/recover/patches.h"
 
 enum { PUBLISHED_PER_CLASS = 300, TILED_FROM = 128 };
 
@@ -32,11 +31,11 @@ out:
     return st;
 }
 
-rt_status rt_start_patches(const rt_build_ctx *ctx, int64_t per_class, int64_t crops, int64_t factor, float *images)
+rt_status rt_start_patches(const rt_build_ctx *ctx, rt_patch_rank rank, int64_t per_class, int64_t crops, int64_t factor, float *images)
 {
     rt_status st = RT_OK;
     rt_patch_spec spec = {.per_class = per_class, .crops = (int32_t)crops, .factor = (int32_t)factor, .scale_min = 0.08,
-                          .rank = RT_PATCH_MEDIUM};
+                          .rank = rank};
     if (!factor) spec.factor = ctx->net.size >= TILED_FROM ? 2 : 1;
     if (!per_class) {
         RT_TRY(smallest_class(ctx, &spec.per_class));

@@ -306,6 +306,58 @@ START_TEST(patches_start_fadrm)
 }
 END_TEST
 
+/* Cross-entropies that the teacher gives to the tiles of a set of class c, in the order of RDED's ranks: tile q of image i is
+ * rank q ipc + i, and is scored in the middle of a field of zeros. */
+static void tile_scores(const world *w, const rt_build_ctx *ctx, const rt_set *s, int c, int factor, double *ce)
+{
+    rt_scorer *scorer = NULL;
+    int ipc = w->ipc, side = W_SIZE / factor, off = (W_SIZE - side) / 2;
+    rt_ok(rt_scorer_open(ctx, &w->teachers.teacher[0], 1, &scorer));
+    for (int q = 0; q < factor * factor; q++)
+        for (int i = 0; i < ipc; i++) {
+            float *field = rt_scorer_images(scorer);
+            memset(field, 0, W_PX * sizeof *field);
+            for (int y = 0; y < side; y++)
+                memcpy(field + ((off + y) * W_SIZE + off) * 3,
+                       s->px + (c * ipc + i) * W_PX + ((q / factor * side + y) * W_SIZE + q % factor * side) * 3, (size_t)side * 3 * sizeof *field);
+            rt_ok(rt_scorer_run(scorer, &(int32_t){c}, 1, &ce[q * ipc + i]));
+            ce[q * ipc + i] *= -1;
+        }
+    rt_scorer_close(scorer);
+}
+
+START_TEST(rded_ranks_and_tiles)
+{
+    static const char *const yaml[] = {HEAD "rded: {factor: 1}\n", HEAD "rded: {factor: 2}\n", HEAD "rded: {factor: 2, crops: 1}\n"};
+    double sum[3] = {0};
+    for (int k = 0; k < 3; k++) {
+        world w;
+        rt_set s = {0};
+        rt_backend *be = NULL;
+        rt_ledger *ledger = NULL;
+        int factor = k ? 2 : 1;
+        double ce[20];
+        world_open(&w, 1);
+        w.ipc = 5;
+        construct(&w, "rded", yaml[k], &s);
+        rt_ok(rt_backend_open("cpu", &(rt_backend_opts){.threads = 1, .strict = true}, &be));
+        rt_ok(rt_ledger_create(&ledger));
+        rt_ledger_begin(ledger);
+        rt_build_ctx ctx = {.be = be, .train = &w.train, .threads = 1, .ledger = ledger};
+        for (int c = 0; c < W_CLASSES; c++) {
+            tile_scores(&w, &ctx, &s, c, factor, ce);
+            for (int r = 1; r < 5 * factor * factor; r++) ck_assert_msg(ce[r] >= ce[r - 1] - 1e-5, "class %d: rank %d: %g after %g", c, r, ce[r], ce[r - 1]);
+            for (int r = 0; r < 5 * factor * factor; r++) sum[k] += ce[r];
+        }
+        rt_ledger_destroy(ledger);
+        rt_backend_close(be);
+        rt_set_fini(&s);
+        world_close(&w);
+    }
+    ck_assert_msg(sum[1] < sum[2], "five crops to choose from are no better (%g) than one (%g)", sum[1], sum[2]);
+}
+END_TEST
+
 /* --- refusals --------------------------------------------------------------------------------------------------------------- */
 
 static void refused(world *w, const char *method, const char *yaml, const char *what, const char *fix)
@@ -361,6 +413,7 @@ static const rt_test tests[] = {
     {"stopped and resumed", stopped_and_resumed},
     {"dwa moves the teacher", dwa_moves_the_teacher},
     {"patches start fadrm", patches_start_fadrm},
+    {"rded ranks and tiles", rded_ranks_and_tiles},
     {"refusals", refusals},
 };
 RT_SUITE("methods.recover", tests)
