@@ -307,7 +307,7 @@ rt_status rt_run_manifest(rt_run *r, const char *kind, const char *inputs_hash, 
 {
     /* Without `run`: where a result lies is no part of it, and two runs must be able to agree byte for byte. */
     static const char *const sections[] = {"", "backend", "data", "network", "teach", "committee", "experts", "set", "methods", "coreset", "dm",
-                                           "dc", "idc", "datadam", "ncfm", "mtt", "tesla", "datm", "rded", "sre2l", "cda",
+                                           "dc", "idc", "datadam", "ncfm", "mtt", "tesla", "datm", "rded", "sre2l", "sre2lpp", "cda",
                                            "dwa", "delt", "fadrm", "cvdd", "dsa", "eval", "metrics"};
     rt_status st = RT_OK;
     char *config = NULL;

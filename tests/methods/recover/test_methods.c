@@ -189,6 +189,66 @@ START_TEST(cpu_agrees_with_torch)
 }
 END_TEST
 
+/* The statistics loss of two groups of two images and its gradient, in float64 on ref, along directions of their own. */
+START_TEST(statistics_loss_against_differences)
+{
+    enum { N = 4, COUNT = N * W_PX, DIRECTIONS = 5 };
+    const double h = 1e-5;
+    world w;
+    rt_backend *be = NULL;
+    rt_graph *g = NULL;
+    rt_tensor *x = NULL, *theta = NULL, *buffers = NULL, *loss = NULL, *grad = NULL;
+    rt_exec *ex = NULL;
+    rt_forward f;
+    rt_tap_list *taps = rt_malloc(sizeof *taps);
+    double *at = filled(900, COUNT, 1, 0), *gx = malloc(COUNT * sizeof *gx), *to = malloc(COUNT * sizeof *to);
+    world_open(&w, 1);
+    const rt_teacher *t = &w.teachers.teacher[0];
+    int64_t p = rt_model_n_params(t->model), b = rt_model_n_buffers(t->model);
+    rt_ok(rt_backend_open("ref", &(rt_backend_opts){.threads = 1, .strict = true}, &be));
+    rt_ok(rt_tensor_create(be, RT_SHAPE(RT_F32, N, W_SIZE, W_SIZE, 3), &x));
+    rt_ok(rt_tensor_create(be, RT_SHAPE(RT_F32, N, W_SIZE, W_SIZE, 3), &grad));
+    rt_ok(rt_tensor_create(be, RT_SHAPE(RT_F32, p), &theta));
+    rt_ok(rt_tensor_create(be, RT_SHAPE(RT_F32, b), &buffers));
+    rt_ok(rt_tensor_create(be, RT_SCALAR_F32, &loss));
+    rt_ok(rt_tensor_write(theta, t->theta, (size_t)p * sizeof *t->theta));
+    rt_ok(rt_tensor_write(buffers, t->buffers, (size_t)b * sizeof *t->buffers));
+    rt_ok(rt_graph_create(&g));
+    rt_bind in[] = {{rt_input(g, "x", *rt_tensor_shape(x)), x}, {rt_input(g, "theta", *rt_tensor_shape(theta)), theta},
+                    {rt_input(g, "buffers", *rt_tensor_shape(buffers)), buffers}};
+    rt_ok(rt_model_forward_tapped(t->model, g, in[0].v, in[1].v, in[2].v, 0, taps, &f));
+    rt_recover_graph of = {.g = g, .teacher = t, .groups = 2, .each = 2, .view = in[0].v, .theta = in[1].v, .buffers = in[2].v, .taps = taps};
+    rt_val r = rt_recover_bn(&of, 10, 2, NULL, NULL), dr;
+    rt_ok(rt_grad(g, r, &in[0].v, 1, &dr));
+    rt_bind out[] = {{r, loss}, {dr, grad}};
+    rt_ok(rt_exec_prepare(be, g, in, 3, out, 2, NULL, &ex));
+    rt_ok(rt_tensor_write_f64(x, at, COUNT));
+    rt_ok(rt_exec_run(ex));
+    rt_ok(rt_tensor_read_f64(grad, gx, COUNT));
+    for (int k = 0; k < DIRECTIONS; k++) {
+        double *d = filled(300 + (uint32_t)k, COUNT, 1, 0), side[2], along = 0;
+        for (int s = 0; s < 2; s++) {
+            for (int i = 0; i < COUNT; i++) to[i] = at[i] + (s ? h : -h) * d[i];
+            rt_ok(rt_tensor_write_f64(x, to, COUNT));
+            rt_ok(rt_exec_run(ex));
+            rt_ok(rt_tensor_read_f64(loss, &side[s], 1));
+        }
+        for (int i = 0; i < COUNT; i++) along += gx[i] * d[i];
+        ck_assert(fabs(along) > 1e-3);
+        rt_assert_near((side[1] - side[0]) / (2 * h), along, 0, 1e-6);
+        free(d);
+    }
+    rt_exec_destroy(ex);
+    rt_graph_destroy(g);
+    rt_tensor *all[] = {x, theta, buffers, loss, grad};
+    for (int i = 0; i < 5; i++) rt_tensor_destroy(all[i]);
+    rt_backend_close(be);
+    rt_free(taps);
+    free(at), free(gx), free(to);
+    world_close(&w);
+}
+END_TEST
+
 /* --- the same bits ---------------------------------------------------------------------------------------------------------- */
 
 static void construct(world *w, const char *method, const char *yaml, rt_set *out)
@@ -243,6 +303,7 @@ START_TEST(stopped_and_resumed)
         {"cda", HEAD "cda: {iterations: 3, batch: 3}\n", 1},
         {"dwa", HEAD "dwa: {iterations: 3, batch: 2, rho: 0.5, steps: 2, accumulate: true}\n", 1},
         {"delt", HEAD "delt: {iterations: 4, rounds: 2, batch: 4}\n", 1},
+        {"sre2lpp", HEAD "sre2lpp: {iterations: 2, batch: 2}\n", 1},
         {"fadrm", HEAD "fadrm: {iterations: 4, batch: 2, stages: [1, 1]}\n", 1},
         {"fadrmp", HEAD "fadrm: {iterations: 3, batch: 3, stages: [1]}\n", 2},
         {"cvdd", HEAD "cvdd: {iterations: 3, batch: 3, priors: [50, 60, 55]}\n", 3},
@@ -409,6 +470,7 @@ static const rt_test tests[] = {
     {"ranking is the teacher's", ranking_is_the_teachers},
     {"ref agrees with torch", ref_agrees_with_torch},
     {"cpu agrees with torch", cpu_agrees_with_torch},
+    {"statistics loss against differences", statistics_loss_against_differences},
     {"grouped equals ungrouped", grouped_equals_ungrouped},
     {"stopped and resumed", stopped_and_resumed},
     {"dwa moves the teacher", dwa_moves_the_teacher},
