@@ -4,7 +4,7 @@
 #include "base/alloc.h"
 #include "methods/recover/core.h"
 
-enum { PASS_PIXELS = 512 * 64 * 64 };
+enum { GPU_PIXELS = 512 * 64 * 64, CPU_PIXELS = 16 * 64 * 64 }; /* a CPU is faster with what its cache holds: measured */
 
 /* SRe2L's blocks: one image of each of `batch` consecutive classes, rank after rank; or consecutive images. */
 static int64_t by_default(const rt_recovery *r, int64_t block, int64_t *image)
@@ -92,13 +92,14 @@ rt_status recover_plan_make(const rt_recovery *r, recover_plan *out)
     rt_status st = RT_OK;
     recover_plan p = {0};
     int64_t n = (int64_t)r->ctx->train->classes.n * r->ctx->ipc, side = r->ctx->net.size;
+    int64_t pixels = strcmp(rt_backend_name(r->ctx->be), "cuda") ? CPU_PIXELS : GPU_PIXELS;
     RT_ALLOC(p.image, (size_t)n * sizeof *p.image, "blocks");
     RT_ALLOC(p.start, (size_t)(n + 2) * sizeof *p.start, "blocks");
     RT_ALLOC(p.pass, (size_t)(n + 2) * sizeof *p.pass, "blocks");
     p.start[0] = p.pass[0] = 0;
     RT_TRY(compose(r, &p, n));
     for (int64_t b = 0; b < p.n_blocks;) {
-        int64_t size = p.start[b + 1] - p.start[b], most = r->groups ? r->groups : PASS_PIXELS / (size * side * side), end = b + 1;
+        int64_t size = p.start[b + 1] - p.start[b], most = r->groups ? r->groups : pixels / (size * side * side), end = b + 1;
         while (size > 1 && may_group(r) && end < p.n_blocks && end - b < most && p.start[end + 1] - p.start[end] == size && same_panel(r, b, end)) end++;
         if (size * (end - b) > p.largest) p.largest = size * (end - b);
         p.pass[++p.n_passes] = b = end;

@@ -95,7 +95,7 @@ struct rt_recovery {
     int64_t batch;            /* images of a block: min(batch, what is left) */
     bool class_major;         /* blocks of consecutive images of the set (class by class); else one image of each of
                                * `batch` consecutive classes, rank by rank, as SRe2L has it */
-    int64_t groups;           /* blocks in one pass, where they have equal sizes; 0: as many as amount to 512 images of 64 pixels */
+    int64_t groups;           /* blocks in one pass, where they have equal sizes; 0: about 512 images of 64 pixels on a GPU, 16 on a CPU */
     enum { RT_RECOVER_ROUND_ROBIN, RT_RECOVER_ALL } teachers; /* several: by turns, counting over blocks; or every one in every
                                * iteration, losses weighted */
     int n_stages;             /* 0: one, at the set's side */
