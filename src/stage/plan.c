@@ -133,9 +133,40 @@ out:
     return st;
 }
 
+/* The teachers that a method inverts with their initial weights: a step costs what it costs whatever they are. */
+static rt_status untrained(rt_run *r, const rt_method *m, rt_committee *out)
+{
+    rt_status st = RT_OK;
+    rt_committee c = {0};
+    rt_teacher_seat seat;
+    rt_teachers which = m->needs & RT_NEEDS_COMMITTEE ? RT_TEACHERS_COMMITTEE : RT_TEACHERS_FIRST;
+    int n = 0;
+    while (rt_run_teacher_seat(r, which, n, &seat)) n++;
+    RT_ALLOC(c.teacher, (size_t)n * sizeof *c.teacher, "committee");
+    memset(c.teacher, 0, (size_t)n * sizeof *c.teacher);
+    for (; rt_run_teacher_seat(r, which, c.n, &seat); c.n++) {
+        rt_teacher *t = &c.teacher[c.n];
+        rt_model_desc net;
+        snprintf(t->name, sizeof t->name, "%s", seat.name);
+        t->weight = 1;
+        RT_TRY(rt_run_net(r, seat.arch, &net));
+        RT_TRY(rt_model_create(&net, &t->model));
+        RT_ALLOC(t->theta, (size_t)rt_model_n_params(t->model) * sizeof *t->theta, "teacher");
+        if (rt_model_n_buffers(t->model)) RT_ALLOC(t->buffers, (size_t)rt_model_n_buffers(t->model) * sizeof *t->buffers, "teacher");
+        rt_model_init(t->model, rt_run_teacher_seed(r), (uint64_t)seat.network, t->theta, t->buffers);
+    }
+    *out = c;
+    c = (rt_committee){0};
+out:
+    c.n += c.teacher && n > c.n; /* the one that failed */
+    rt_committee_fini(&c);
+    return st;
+}
+
 static rt_status plan_build(rt_run *r, sheet *s)
 {
     rt_status st = RT_OK;
+    rt_committee teachers = {0};
     rt_set_name name;
     const rt_config *c = r->c;
     for (int i = 0; rt_run_set_name(r, i, &name); i++) {
@@ -155,7 +186,13 @@ static rt_status plan_build(rt_run *r, sheet *s)
         RT_TRY(rt_run_backend(r, &ctx.be));
         RT_TRY(rt_run_train(r, &ctx.train));
         RT_TRY(rt_run_net(r, c->network.arch, &ctx.net));
+        if (m->needs & (RT_NEEDS_TEACHER | RT_NEEDS_COMMITTEE)) {
+            RT_TRY(untrained(r, m, &teachers));
+            ctx.teachers = &teachers;
+        }
         RT_TRYF(m->estimate(&ctx, &e), "set %s", name.text);
+        rt_committee_fini(&teachers);
+        teachers = (rt_committee){0};
         out->steps = e.steps;
         out->flops = e.flops;
         out->seconds = e.seconds;
@@ -163,6 +200,7 @@ static rt_status plan_build(rt_run *r, sheet *s)
         out->disk_bytes += pixels * 8 * (double)c->run.keep; /* images and velocity in checkpoints */
     }
 out:
+    rt_committee_fini(&teachers);
     return st;
 }
 

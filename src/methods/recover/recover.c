@@ -397,6 +397,8 @@ rt_status rt_recover_estimate(rt_recovery *r, rt_estimate *out)
     rt_status st = RT_OK;
     core c;
     rt_build_ctx without_networks;
+    r->initial = NULL; /* noise costs a step the same, and nothing has to be decoded or ranked */
+    r->before_block = NULL; /* once in all of a block's iterations, where the frame times one of them */
     RT_TRY(core_init(&c, r, &without_networks));
     rt_distill f = frame(&c);
     RT_TRY(rt_distill_estimate(r->ctx, &f, c.steps.peak_bytes, out));

@@ -331,6 +331,30 @@ START_TEST(stopped_and_resumed)
 }
 END_TEST
 
+/* Without teachers' training, originals or a ledger: what `retort plan` has. */
+START_TEST(estimates)
+{
+    static const char *const method[] = {"sre2l", "sre2lpp", "cda", "dwa", "delt", "fadrm", "fadrmp", "cvdd"};
+    for (size_t k = 0; k < sizeof method / sizeof *method; k++) {
+        world w;
+        rt_backend *be = NULL;
+        rt_estimate e = {0};
+        const rt_method *m;
+        world_open(&w, 3);
+        world_config(&w, HEAD "dwa: {batch: 3}\ndelt: {batch: 6}\n");
+        rt_ok(rt_backend_open("cpu", &(rt_backend_opts){.threads = 1, .strict = true}, &be));
+        rt_build_ctx c = {.be = be, .train = &w.train, .ipc = 2, .threads = 1, .net = world_convnet(), .config = &w.config,
+                          .teachers = &w.teachers, .norm = {{0.5f, 0.5f, 0.5f}, {0.25f, 0.25f, 0.25f}}};
+        rt_ok(rt_method_find(method[k], &m));
+        rt_ok(m->estimate(&c, &e));
+        ck_assert_msg(e.steps >= 2000 && e.flops > 0 && e.seconds > 0 && e.peak_bytes > 0, "%s: %g steps, %g FLOPs, %g s, %g bytes",
+                      method[k], e.steps, e.flops, e.seconds, e.peak_bytes);
+        rt_backend_close(be);
+        world_close(&w);
+    }
+}
+END_TEST
+
 START_TEST(dwa_moves_the_teacher)
 {
     world w;
@@ -473,6 +497,7 @@ static const rt_test tests[] = {
     {"statistics loss against differences", statistics_loss_against_differences},
     {"grouped equals ungrouped", grouped_equals_ungrouped},
     {"stopped and resumed", stopped_and_resumed},
+    {"estimates", estimates},
     {"dwa moves the teacher", dwa_moves_the_teacher},
     {"patches start fadrm", patches_start_fadrm},
     {"rded ranks and tiles", rded_ranks_and_tiles},
