@@ -16,6 +16,8 @@ __device__ static inline double weight_sum(rt_taps t)
     return sum;
 }
 
+__device__ static inline int32_t around(int32_t at, int32_t n) { return at < n ? at : at - n; }
+
 /* Output pixel (y, x) of the view's box resized to h x w. The box stands for the whole picture: taps stop at its edges. The horizontal
  * pass rounds to bytes before the vertical one; a pass whose size does not change is skipped. */
 __device__ static inline rgb resized(const uint8_t *px, const rt_pixel_view &v, int32_t h, int32_t w, int32_t y, int32_t x)
@@ -29,17 +31,20 @@ __device__ static inline rgb resized(const uint8_t *px, const rt_pixel_view &v, 
     int32_t column[3] = {half, half, half};
     rgb out;
     for (int32_t j = 0; j < ty.n; j++) {
-        const uint8_t *row = px + ((int64_t)(v.y0 + ty.lo + j) * w + v.x0 + tx.lo) * 3;
+        const uint8_t *row = px + (int64_t)around(v.y0 + ty.lo + j + v.roll_y, h) * w * 3;
         rgb mid;
         if (across) {
             int32_t line[3] = {half, half, half};
             for (int32_t i = 0; i < tx.n; i++) {
                 const int32_t k = rt_tap_fixed(rt_tap_bilinear(rt_tap_at(tx, i)), sum_x);
-                for (int c = 0; c < 3; c++) line[c] += row[3 * i + c] * k;
+                const uint8_t *at = row + 3 * around(v.x0 + tx.lo + i + v.roll_x, w);
+                for (int c = 0; c < 3; c++) line[c] += at[c] * k;
             }
             for (int c = 0; c < 3; c++) mid.c[c] = rt_tap_byte(line[c]);
-        } else
-            for (int c = 0; c < 3; c++) mid.c[c] = row[c];
+        } else {
+            const uint8_t *at = row + 3 * around(v.x0 + x + v.roll_x, w);
+            for (int c = 0; c < 3; c++) mid.c[c] = at[c];
+        }
         if (!down) return mid;
         const int32_t k = rt_tap_fixed(rt_tap_bilinear(rt_tap_at(ty, j)), sum_y);
         for (int c = 0; c < 3; c++) column[c] += mid.c[c] * k;

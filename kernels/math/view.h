@@ -6,12 +6,12 @@
 
 #include "hd.h"
 
-/* Image `image` through the box (y0, x0, h, w) of the source: resized to the output when the batch asks for it, else shifted, with
+/* Image `image` through the box (y0, x0, h, w) of the source, which begins at (roll_y, roll_x) of the image and goes round: resized to the output when the batch asks for it, else shifted, with
  * zeros where the box leaves the image. Rows [cut[0], cut[1]) and columns [cut[2], cut[3]) show place `partner` of the batch instead
  * (CutMix); partner -1: none. */
 typedef struct rt_pixel_view {
     int64_t image;
-    int32_t y0, x0, h, w, flip, partner, cut[4];
+    int32_t y0, x0, h, w, roll_y, roll_x, flip, partner, cut[4];
 } rt_pixel_view;
 
 enum { RT_TAP_FRACTION = 32 - 8 - 2 };

@@ -44,7 +44,7 @@ static rt_status fill_one(const rt_images *im, int64_t i, const rt_view *view, u
     int32_t h = im->h, w = im->w;
     size_t row = (size_t)w * 3;
     const uint8_t *px = im->px + (size_t)i * (size_t)h * row;
-    rt_view_box b = {0, 0, w, h, false};
+    rt_view_box b = {.w = w, .h = h};
     if (view) {
         rt_status st = rt_view_draw(view, h, w, seed, step, place, &b);
         if (st != RT_OK) return st;
@@ -52,6 +52,10 @@ static rt_status fill_one(const rt_images *im, int64_t i, const rt_view *view, u
     if (im->white && !(view && view->rrc)) {
         fill_white(im->white + (size_t)i * (size_t)h * row, h, w, &b, out);
         return RT_OK;
+    }
+    if (b.roll_y || b.roll_x) {
+        rt_pixels_roll(px, h, w, b.roll_y, b.roll_x, scratch + (size_t)h * row);
+        px = scratch + (size_t)h * row;
     }
     if (view && view->rrc) {
         rt_span box = {0, 0, b.w, b.h};
@@ -82,14 +86,15 @@ rt_status rt_batch_fill(const rt_images *im, const int64_t *idx, int64_t batch, 
         if (idx[b] < 0 || idx[b] >= im->n)
             return RT_RAISE(RT_ERR_ARG, "batch place %lld: image %lld of %lld", (long long)b, (long long)idx[b],
                             (long long)im->n);
-    if (view && !(scratch = rt_malloc(size * (size_t)threads)))
-        return RT_RAISE(RT_ERR_NOMEM, "no memory for views (%zu bytes)", size * (size_t)threads);
+    const size_t room = view && view->shuffle ? 2 * size : size;
+    if (view && !(scratch = rt_malloc(room * (size_t)threads)))
+        return RT_RAISE(RT_ERR_NOMEM, "no memory for views (%zu bytes)", room * (size_t)threads);
         /* One contiguous run of places per thread: each writes its own part of out and uses its own scratch. */
 #pragma omp parallel for num_threads(threads) schedule(static, 1) if (threads > 1)
     for (int t = 0; t < threads; t++) {
         int64_t lo = batch * t / threads, hi = batch * (t + 1) / threads;
         for (int64_t b = lo; b < hi; b++)
-            if (fill_one(im, idx[b], view, seed, step, (uint32_t)b, table, scratch + (view ? size * (size_t)t : 0),
+            if (fill_one(im, idx[b], view, seed, step, (uint32_t)b, table, scratch + (view ? room * (size_t)t : 0),
                          out + (size_t)b * size) != RT_OK) {
 #pragma omp critical(rt_batch_error)
                 rt_error_save(&failed);

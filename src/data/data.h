@@ -136,16 +136,18 @@ typedef struct rt_normalise {
 /* Random view of one sample, drawn by counter (seed, epoch-wide step, place): replays on any thread count. */
 typedef struct rt_view {
     bool rrc, flip;           /* random resized crop; horizontal flip with probability 0.5 */
+    bool shuffle;             /* with rrc, before it: halves of the columns swap, and of the rows, by two coins (RDED's 2x2 shuffle) */
     int32_t pad_crop;         /* > 0: zero-pad by this and crop back at a random offset (classic CIFAR) */
     float scale[2], ratio[2]; /* of rrc: share of the area, width / height */
 } rt_view;
-/* What one draw came to: the box of the source that is shown, in source pixels; it may stick out under pad_crop. */
+/* What one draw came to: the box of the source that is shown, in source pixels; it may stick out under pad_crop. The source is
+ * read as if it began at (roll_y, roll_x) and went round: half of a side where a shuffle swaps the halves, else 0. */
 typedef struct rt_view_box {
-    int32_t x0, y0, w, h;
+    int32_t x0, y0, w, h, roll_y, roll_x;
     bool flip;
 } rt_view_box;
-/* The draw for a source of h x w: purpose RT_RNG_AUGMENT at (seed, step, sample). Slot 0 holds {flip, y, x} of flip and
- * pad_crop, slot 1 + t holds {area, log ratio, y, x} of the t-th try of the random resized crop. */
+/* The draw for a source of h x w: purpose RT_RNG_AUGMENT at (seed, step, sample). Slot 0 holds {flip, y, x, coins} of flip,
+ * pad_crop and shuffle, slot 1 + t holds {area, log ratio, y, x} of the t-th try of the random resized crop. */
 rt_status rt_view_draw(const rt_view *view, int32_t h, int32_t w, uint64_t seed, uint64_t step, uint32_t sample,
                        rt_view_box *out);
 /* out[b] = normalised float NHWC of image idx[b] under its view; view NULL: as is. (seed, step) key the draws. Whitened images

@@ -106,6 +106,8 @@ rt_status rt_resize_window(const uint8_t *px, size_t stride, int32_t h, int32_t 
 rt_status rt_view_check(const rt_view *v);
 /* out[y][x] = px[y + y0][x + x0], black outside: pad and crop. */
 void rt_pixels_shift(const uint8_t *px, int32_t h, int32_t w, int32_t y0, int32_t x0, uint8_t *out);
+/* out[y][x] = px[(y + roll_y) mod h][(x + roll_x) mod w], 0 <= roll < side. */
+void rt_pixels_roll(const uint8_t *px, int32_t h, int32_t w, int32_t roll_y, int32_t roll_x, uint8_t *out);
 /* (v / 255 - mean) / std for each byte and channel; nm NULL: v / 255. RT_ERR_ARG when a std is not positive. */
 rt_status rt_normalise_table(const rt_normalise *nm, float table[256][3]);
 void rt_normalise_row(float (*table)[3], const uint8_t *px, int32_t w, bool flip, float *out);

@@ -337,6 +337,7 @@ static rt_status check_options(const rt_loader_options *o)
                         o->threads, o->batches_ahead);
     if (p->size < 1 || p->size > 4096 || (!o->view.rrc && p->resize && (p->resize < p->size || p->resize > 65536)))
         return RT_RAISE(RT_ERR_CONFIG, "preset: size %d, shorter side %d", p->size, p->resize);
+    if (o->view.shuffle) return RT_RAISE(RT_ERR_UNSUPPORTED, "loader: patches are shuffled in resident images only");
     return rt_view_check(&o->view);
 }
 

@@ -1,5 +1,5 @@
 /* Images that live where the arithmetic runs. The draws are made here, by the same function as on the CPU; what travels per batch is the
- * plan, 48 bytes an image, instead of its pixels. */
+ * plan, 56 bytes an image, instead of its pixels. */
 #include <string.h>
 
 #include "backend/backend.h"
@@ -130,9 +130,10 @@ rt_status rt_resident_draw(rt_resident *r, int64_t first, const int64_t *idx, in
         r->drawn = first + n;
     }
     for (int64_t b = 0; b < n; b++) {
-        rt_view_box box = {0, 0, w, h, false};
+        rt_view_box box = {.w = w, .h = h};
         if (view) RT_TRY(rt_view_draw(view, h, w, seed, step, (uint32_t)b, &box));
-        rt_pixel_view v = {.image = idx[b], .y0 = box.y0, .x0 = box.x0, .h = box.h, .w = box.w, .flip = box.flip, .partner = -1};
+        rt_pixel_view v = {.image = idx[b], .y0 = box.y0, .x0 = box.x0, .h = box.h, .w = box.w, .roll_y = box.roll_y,
+                           .roll_x = box.roll_x, .flip = box.flip, .partner = -1};
         if (partner) {
             v.partner = (int32_t)(first + partner[b]);
             memcpy(v.cut, cut, sizeof v.cut);

@@ -19,6 +19,7 @@ rt_status rt_view_check(const rt_view *v)
                     v->ratio[0] <= v->ratio[1] && v->ratio[1] <= 1000))
         return RT_RAISE(RT_ERR_ARG, "view: scale [%g, %g] within (0, 1], ratio [%g, %g] positive and ordered",
                         (double)v->scale[0], (double)v->scale[1], (double)v->ratio[0], (double)v->ratio[1]);
+    if (v->shuffle && !v->rrc) return RT_RAISE(RT_ERR_ARG, "view: patches are shuffled before a random resized crop only");
     return RT_OK;
 }
 
@@ -62,12 +63,16 @@ rt_status rt_view_draw(const rt_view *v, int32_t h, int32_t w, uint64_t seed, ui
     rt_status st = rt_view_check(v);
     if (st != RT_OK) return st;
     if (h < 1 || w < 1) return RT_RAISE(RT_ERR_ARG, "view of a picture of %d x %d", h, w);
-    rt_view_box b = {0, 0, w, h, false};
+    rt_view_box b = {.w = w, .h = h};
     rt_u32x4 u = rt_draw(seed, RT_RNG_AUGMENT, step, sample, 0);
     if (v->flip) b.flip = (u.v[0] >> 31) != 0;
     if (v->pad_crop > 0) {
         b.y0 = (int32_t)rt_below(u.v[1], 2 * (uint32_t)v->pad_crop + 1) - v->pad_crop;
         b.x0 = (int32_t)rt_below(u.v[2], 2 * (uint32_t)v->pad_crop + 1) - v->pad_crop;
+    }
+    if (v->shuffle) {
+        b.roll_y = u.v[3] >> 31 ? h / 2 : 0;
+        b.roll_x = u.v[3] >> 30 & 1 ? w / 2 : 0;
     }
     if (v->rrc) random_resized_crop(v, h, w, seed, step, sample, &b);
     *out = b;
@@ -83,4 +88,14 @@ void rt_pixels_shift(const uint8_t *px, int32_t h, int32_t w, int32_t y0, int32_
         if (y + y0 >= 0 && y + y0 < h && lo < hi)
             memcpy(out + (size_t)y * row + 3 * (size_t)lo, px + (size_t)(y + y0) * row + 3 * (size_t)(lo + x0),
                    (size_t)(hi - lo) * 3);
+}
+
+void rt_pixels_roll(const uint8_t *px, int32_t h, int32_t w, int32_t roll_y, int32_t roll_x, uint8_t *out)
+{
+    const size_t row = (size_t)w * 3, cut = (size_t)roll_x * 3;
+    for (int32_t y = 0; y < h; y++) {
+        const uint8_t *from = px + (size_t)(y + roll_y < h ? y + roll_y : y + roll_y - h) * row;
+        memcpy(out + (size_t)y * row, from + cut, row - cut);
+        memcpy(out + (size_t)y * row + row - cut, from, cut);
+    }
 }

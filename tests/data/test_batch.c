@@ -123,6 +123,46 @@ START_TEST(random_resized_crop_follows_its_rule)
 }
 END_TEST
 
+/* A shuffled view is the view of the image whose quarters were exchanged by hand; the four arrangements are equally frequent. */
+START_TEST(shuffle_exchanges_the_quarters)
+{
+    enum { DRAWS = 4000 };
+    rt_images im, turned;
+    make_images(&im);
+    make_images(&turned);
+    const rt_view plain = {.rrc = true, .flip = true, .scale = {0.5f, 1}, .ratio = {0.75f, 4.0f / 3}};
+    rt_view v = plain;
+    v.shuffle = true;
+    int64_t idx[N];
+    static float out[N * S * S * 3], want[N * S * S * 3];
+    for (int i = 0; i < N; i++) {
+        rt_view_box box;
+        idx[i] = i;
+        rt_ok(rt_view_draw(&v, S, S, 42, 9, (uint32_t)i, &box));
+        for (int y = 0; y < S; y++)
+            for (int x = 0; x < S; x++) {
+                int from_y = box.roll_y ? (y < S / 2 ? y + S / 2 : y - S / 2) : y, from_x = box.roll_x ? (x < S / 2 ? x + S / 2 : x - S / 2) : x;
+                memcpy(turned.px + ((i * S + y) * S + x) * 3, im.px + ((i * S + from_y) * S + from_x) * 3, 3);
+            }
+    }
+    rt_ok(rt_batch_fill(&im, idx, N, NULL, &v, 42, 9, 2, out));
+    rt_ok(rt_batch_fill(&turned, idx, N, NULL, &plain, 42, 9, 1, want));
+    ck_assert_mem_eq(out, want, sizeof out);
+    int seen[4] = {0};
+    for (uint32_t i = 0; i < DRAWS; i++) {
+        rt_view_box box;
+        rt_ok(rt_view_draw(&v, S, S, 1, 2, i, &box));
+        ck_assert((box.roll_y == 0 || box.roll_y == S / 2) && (box.roll_x == 0 || box.roll_x == S / 2));
+        seen[(box.roll_y > 0) + 2 * (box.roll_x > 0)]++;
+    }
+    for (int k = 0; k < 4; k++) ck_assert_msg(abs(seen[k] - DRAWS / 4) < 140, "arrangement %d: %d of %d", k, seen[k], DRAWS); /* 5 sd */
+    v = (rt_view){.flip = true, .shuffle = true};
+    rt_fails(rt_batch_fill(&im, idx, N, NULL, &v, 42, 9, 1, out), RT_ERR_ARG);
+    rt_images_fini(&im);
+    rt_images_fini(&turned);
+}
+END_TEST
+
 START_TEST(subset_and_class_lists)
 {
     rt_images im, sub = {0};
@@ -151,6 +191,7 @@ static const rt_test tests[] = {
     {"views move pixels as drawn", views_move_pixels_as_drawn},
     {"same bytes on any thread count", same_bytes_on_any_thread_count},
     {"random resized crop follows its rule", random_resized_crop_follows_its_rule},
+    {"shuffle exchanges the quarters", shuffle_exchanges_the_quarters},
     {"subset and class lists", subset_and_class_lists},
 };
 RT_SUITE("data.batch", tests)

@@ -65,6 +65,8 @@ START_TEST(views_equal_the_host_bit_for_bit)
         {.rrc = true, .flip = true, .scale = {0.08f, 1}, .ratio = {0.75f, 4.0f / 3}},
         {.rrc = true, .scale = {1, 1}, .ratio = {1, 1}}, /* the largest box: one pass may be skipped */
         {.rrc = true, .scale = {0.01f, 0.05f}, .ratio = {0.2f, 5}},
+        {.rrc = true, .flip = true, .shuffle = true, .scale = {0.5f, 1}, .ratio = {0.75f, 4.0f / 3}},
+        {.rrc = true, .shuffle = true, .scale = {1, 1}, .ratio = {1, 1}}, /* without a resize in between */
     };
     static const int32_t sizes[][2] = {{32, 32}, {17, 23}, {5, 3}, {1, 1}};
     rt_backend *be = rig_open(), *cpu = NULL;
