@@ -44,7 +44,7 @@ rt_status rt_eval_set(rt_trainer *t, const rt_set *set, const rt_eval_task *task
     RT_TRY(rt_set_decode(set, &seen));
     rt_train_data data = {.n = seen.n, .px = seen.px, .label = seen.label, .norm = seen.norm};
     if (task->soft_labels) data.soft = seen.soft;
-    if (augment == RT_AUGMENT_RRC_CUTMIX || augment == RT_AUGMENT_FLIP_CROP) {
+    if (augment == RT_AUGMENT_RRC_CUTMIX || augment == RT_AUGMENT_RRC || augment == RT_AUGMENT_FLIP_CROP) {
         if (seen.zca[0]) {
             st = RT_RAISE(RT_ERR_CONFIG, "%s draws views of 8-bit images, whitened pixels have none", rt_trainer_recipe(t)->name);
             rt_error_fix(st, "evaluate whitened sets with a protocol that augments by DSA, such as p1_mtt");

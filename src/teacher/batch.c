@@ -19,6 +19,7 @@ void rt_staging_fini(rt_staging *s)
     rt_free(s->box);
     rt_free(s->patch);
     rt_free(s->mix_q);
+    rt_free(s->target);
     rt_free(s->mix_box);
     rt_free(s->partner);
     rt_free(s->scratch);
@@ -40,6 +41,10 @@ rt_status rt_staging_init(rt_staging *s, const rt_trainer *t, const rt_train_dat
     RT_ALLOC(s->order, (size_t)(s->n * t->nets) * sizeof(int64_t), "epoch order");
     const bool in_graph = t->recipe.augment == RT_AUGMENT_DSA && t->recipe.cutmix > 0;
     const bool in_views = t->recipe.augment == RT_AUGMENT_RRC_CUTMIX;
+    if (t->recipe.loss != RT_LOSS_CE && t->recipe.stored_targets) {
+        if (!data->logits) return RT_RAISE(RT_ERR_ARG, "recipe %s learns from stored logits, the data have none", t->recipe.name);
+        RT_ALLOC(s->target, b * (size_t)d->classes * sizeof(float), "batch of stored logits");
+    }
     if (in_graph || in_views) {
         RT_ALLOC(s->mix_q, b * (size_t)d->classes * sizeof(float), "CutMix labels");
         RT_ALLOC(s->scratch, (size_t)batch * sizeof(int64_t), "CutMix partners");
@@ -111,14 +116,18 @@ static rt_status fill_network(const rt_trainer *t, const rt_train_data *d, const
     if (t->recipe.augment == RT_AUGMENT_FLIP_CROP) {
         view = (rt_view){.flip = true, .pad_crop = net->size / 8};
         use = &view;
-    } else if (t->recipe.augment == RT_AUGMENT_RRC_CUTMIX) {
-        view = (rt_view){.rrc = true, .flip = true, .scale = {0.5f, 1.0f}, .ratio = {0.75f, 4.0f / 3.0f}};
+    } else if (t->recipe.augment == RT_AUGMENT_RRC_CUTMIX || t->recipe.augment == RT_AUGMENT_RRC) {
+        view = (rt_view){.rrc = true, .flip = true, .shuffle = t->recipe.patch_shuffle, .scale = {t->recipe.rrc_scale, 1.0f},
+                         .ratio = {0.75f, 4.0f / 3.0f}};
+        if (!(view.scale[0] > 0)) view.scale[0] = 0.5f;
         use = &view;
     }
     const bool mix = t->recipe.augment == RT_AUGMENT_RRC_CUTMIX;
     int32_t cut[4] = {0};
     float *q = h->q + at * classes;
     fill_labels(d, idx, batch, net->classes, q);
+    for (int64_t b = 0; h->target && b < batch; b++)
+        memcpy(h->target + (at + b) * classes, d->logits + idx[b] * classes, (size_t)classes * sizeof *h->target);
     if (mix) {
         const float keep = draw_cut(net->size, seed, step, batch, h->scratch, cut);
         for (int64_t b = 0; b < batch; b++) h->partner[at + b] = (int32_t)(at + h->scratch[b]);
@@ -150,9 +159,12 @@ rt_status rt_staging_load(rt_trainer *t, rt_train_step *s, const rt_train_data *
     for (int64_t m = 0; m < t->nets; m++)
         RT_TRY(fill_network(t, d, dsa, m, first, s->batch, seeds[m], step, threads, h));
     size_t b = (size_t)(s->batch * t->nets), px = (size_t)net->size * (size_t)net->size * (size_t)net->channels;
-    if (h->resident) RT_TRY(rt_resident_make(h->resident, &d->norm, t->recipe.augment == RT_AUGMENT_RRC_CUTMIX, s->x));
+    const bool resize = t->recipe.augment == RT_AUGMENT_RRC_CUTMIX || t->recipe.augment == RT_AUGMENT_RRC;
+    const bool mixed = h->mix_q && t->recipe.loss == RT_LOSS_CE; /* MSE-GT: the class label, although the view is mixed */
+    if (h->resident) RT_TRY(rt_resident_make(h->resident, &d->norm, resize, s->x));
     else RT_TRY(rt_tensor_write(s->x, h->x, b * px * sizeof(float)));
-    RT_TRY(rt_tensor_write(s->q, h->mix_q ? h->mix_q : h->q, b * (size_t)net->classes * sizeof(float)));
+    if (s->q) RT_TRY(rt_tensor_write(s->q, mixed ? h->mix_q : h->q, b * (size_t)net->classes * sizeof(float)));
+    if (s->target) RT_TRY(rt_tensor_write(s->target, h->target, b * (size_t)net->classes * sizeof(float)));
     if (!dsa) goto out;
     RT_TRY(rt_tensor_write(s->color, h->color, b * 3 * sizeof(float)));
     RT_TRY(rt_tensor_write(s->affine, h->affine, b * 6 * sizeof(float)));

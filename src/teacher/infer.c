@@ -47,7 +47,7 @@ rt_status rt_trainer_infer_of(rt_trainer *t, int64_t network, const rt_train_dat
     if (network < 0 || network >= t->nets)
         return RT_RAISE(RT_ERR_ARG, "inference with network %lld of %lld", (long long)network, (long long)t->nets);
     RT_TRY(rt_infer_step_get(t, batch, &s));
-    if (t->seated) RT_TRY(rt_tensor_copy(t->seated, 0, t->theta, network * t->n_params, t->n_params));
+    if (t->seated) RT_TRY(rt_tensor_copy(t->seated, 0, rt_judged(t), network * t->n_params, t->n_params));
     if (t->seated_buffers)
         RT_TRY(rt_tensor_copy(t->seated_buffers, 0, t->buffers, network * t->n_buffers, t->n_buffers));
     if (d->images && rt_resident_fits(t->be, d->images)) RT_TRY(rt_resident_open(t->be, d->images, &resident));

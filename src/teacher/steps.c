@@ -21,6 +21,7 @@ void rt_train_step_fini(rt_train_step *s)
     rt_exec_destroy(s->exec);
     rt_tensor_destroy(s->x);
     rt_tensor_destroy(s->q);
+    rt_tensor_destroy(s->target);
     rt_tensor_destroy(s->color);
     rt_tensor_destroy(s->affine);
     rt_tensor_destroy(s->box);
@@ -53,17 +54,36 @@ out:
     return st;
 }
 
-static rt_status build_train_step(rt_trainer *t, int64_t batch, rt_train_step *s)
+/* The students' logits of their views, in the recipe's parts; running statistics go from part to part. */
+static rt_status student_logits(rt_trainer *t, rt_graph *g, rt_val x, rt_val theta, rt_val buffers, int64_t batch, rt_val *logits,
+                                rt_val *buffers_new)
+{
+    enum { MAX_PARTS = 16 };
+    rt_status st = RT_OK;
+    rt_val part[MAX_PARTS];
+    rt_forward f;
+    const int64_t n = rt_parts_of(&t->recipe, batch), classes = rt_model_desc_of(t->model)->classes;
+    if (n > MAX_PARTS) return RT_RAISE(RT_ERR_ARG, "a batch in %lld parts, at most %d", (long long)n, MAX_PARTS);
+    for (int64_t i = 0; i < n; i++) {
+        rt_val seen = rt_rows_slice(g, x, t->nets, batch * i / n, batch * (i + 1) / n);
+        RT_TRY(rt_model_forward(t->model, g, seen, theta, buffers, RT_FORWARD_TRAINING, &f));
+        buffers = f.buffers_new;
+        part[i] = n == 1 ? f.logits : rt_reshape(g, f.logits, RT_SHAPE(RT_F32, t->nets, -1, classes));
+    }
+    *logits = n == 1 ? part[0] : rt_reshape(g, rt_concat(g, part, (int)n, 1), RT_SHAPE(RT_F32, t->nets * batch, classes));
+    *buffers_new = buffers;
+out:
+    return st;
+}
+
+static rt_status create_inputs(rt_trainer *t, rt_train_step *s, int64_t all)
 {
     rt_status st = RT_OK;
-    rt_graph *g = NULL;
     const rt_model_desc *d = rt_model_desc_of(t->model);
-    rt_bind in[16], out[8];
-    int n_in = 0, n_out = 0;
-    const int64_t all = batch * t->nets;
-    s->batch = batch;
     RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, all, d->size, d->size, d->channels), &s->x));
-    RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, all, d->classes), &s->q));
+    if (t->recipe.loss != RT_LOSS_KL) RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, all, d->classes), &s->q));
+    if (t->recipe.loss != RT_LOSS_CE && t->recipe.stored_targets)
+        RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, all, d->classes), &s->target));
     if (t->recipe.augment == RT_AUGMENT_DSA) {
         RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, all, 3), &s->color));
         RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, all, 6), &s->affine));
@@ -73,8 +93,24 @@ static rt_status build_train_step(rt_trainer *t, int64_t batch, rt_train_step *s
             RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, all, 4), &s->patch));
         }
     }
+out:
+    return st;
+}
+
+static rt_status build_train_step(rt_trainer *t, int64_t batch, rt_train_step *s)
+{
+    enum { OWN_INPUTS = 16 };
+    rt_status st = RT_OK;
+    rt_graph *g = NULL;
+    const rt_model_desc *d = rt_model_desc_of(t->model);
+    rt_bind *in = NULL, out[8];
+    int n_in = 0, n_out = 0;
+    s->batch = batch;
+    RT_ALLOC(in, (size_t)(OWN_INPUTS + (t->teachers ? 2 * t->teachers->n : 0)) * sizeof *in, "inputs of a step");
+    RT_TRY(create_inputs(t, s, batch * t->nets));
     RT_TRY(rt_graph_create(&g));
     rt_val x = bound_input(g, "x", s->x, in, &n_in), q = bound_input(g, "q", s->q, in, &n_in);
+    rt_val target = bound_input(g, "target", s->target, in, &n_in), logits = {0}, buffers_new = {0};
     rt_val theta = bound_input(g, "theta", t->theta, in, &n_in);
     rt_val buffers = bound_input(g, "buffers", t->buffers, in, &n_in);
     rt_val hyper = bound_input(g, "hyper", t->hyper, in, &n_in), decay = bound_input(g, "decay", t->decay, in, &n_in);
@@ -91,21 +127,29 @@ static rt_status build_train_step(rt_trainer *t, int64_t batch, rt_train_step *s
             x = rt_cutmix_apply(g, x, partner, bound_input(g, "cutmix_box", s->patch, in, &n_in));
         }
     }
-    rt_forward f;
-    RT_TRY(rt_model_forward(t->model, g, x, theta, buffers, 1, &f));
-    rt_val ce = rt_softmax_ce(g, f.logits, q), loss; /* each network's mean; their sum has all their gradients */
-    loss = t->nets == 1 ? rt_mean_all(g, ce) : rt_mean(g, rt_reshape(g, ce, RT_SHAPE(RT_F32, t->nets, batch)), 1u << 1, false);
-    rt_val sum = rt_mul_scalar(g, rt_sum_all(g, ce), 1.0 / (double)batch);
+    if (t->teachers) RT_TRY(rt_taught_target(t, g, x, t->nets, batch, in, &n_in, &target));
+    RT_TRY(student_logits(t, g, x, theta, buffers, batch, &logits, &buffers_new));
+    rt_val each = rt_student_loss(&t->recipe, g, logits, q, target), loss; /* each network's mean; their sum has all their gradients */
+    loss = t->nets == 1 ? rt_mean_all(g, each) : rt_mean(g, rt_reshape(g, each, RT_SHAPE(RT_F32, t->nets, batch)), 1u << 1, false);
+    rt_val sum = rt_mul_scalar(g, rt_sum_all(g, each), 1.0 / (double)batch);
     RT_TRY(rt_model_grad(t->model, g, sum, theta, &grad));
     if (t->recipe.gsam_rho > 0) RT_TRY(sharpened(t, g, x, q, theta, buffers, batch, &grad));
     rt_val theta_new = rt_optim_step(g, &t->recipe.optim, theta, state, grad, hyper, decay, state_new);
     out[n_out++] = (rt_bind){theta_new, t->theta};
     for (int i = 0; i < t->n_state; i++) out[n_out++] = (rt_bind){state_new[i], t->state[i]};
-    if (t->buffers) out[n_out++] = (rt_bind){f.buffers_new, t->buffers};
+    if (t->buffers) out[n_out++] = (rt_bind){buffers_new, t->buffers};
+    if (t->ema) {
+        rt_val ema = bound_input(g, "ema", t->ema, in, &n_in);
+        out[n_out++] = (rt_bind){rt_ema_step(g, ema, theta_new, t->recipe.ema), t->ema};
+    }
     out[n_out++] = (rt_bind){loss, t->loss};
     RT_TRY(rt_graph_status(g));
     RT_TRY(rt_exec_prepare(t->be, g, in, n_in, out, n_out, NULL, &s->exec));
+    RT_TRY(rt_taught_flops(t, t->nets, batch, &s->teacher_flops));
+    if (t->nets == 1) s->teacher_flops_one = s->teacher_flops;
+    else RT_TRY(rt_taught_flops(t, 1, batch, &s->teacher_flops_one));
 out:
+    rt_free(in);
     rt_graph_destroy(g);
     if (st != RT_OK) {
         rt_train_step_fini(s);
@@ -155,7 +199,7 @@ rt_status rt_infer_step_get(rt_trainer *t, int64_t batch, rt_infer_step **out)
         if (t->n_buffers) RT_TRY(rt_tensor_create(t->be, RT_SHAPE(RT_F32, t->n_buffers), &t->seated_buffers));
     }
     rt_val x = bound_input(g, "x", s->x, in, &n_in);
-    rt_val theta = bound_input(g, "theta", t->seated ? t->seated : t->theta, in, &n_in);
+    rt_val theta = bound_input(g, "theta", t->seated ? t->seated : rt_judged(t), in, &n_in);
     rt_val buffers = bound_input(g, "buffers", t->seated ? t->seated_buffers : t->buffers, in, &n_in);
     rt_forward f;
     RT_TRY(rt_model_forward(t->model, g, x, theta, buffers, 0, &f));

@@ -32,12 +32,15 @@ rt_status rt_trainer_create_taught(rt_backend *be, const rt_model_desc *net, con
                                    const rt_committee *teachers, rt_trainer **out)
 {
     rt_status st = RT_OK;
-    if (r->loss != RT_LOSS_CE && (!teachers || teachers->n < 1))
-        return RT_RAISE(RT_ERR_ARG, "recipe %s learns from a teacher, none was given", r->name);
     float *mask = NULL;
     rt_trainer *t = NULL;
     if (networks < 1 || networks > INT32_MAX)
         return RT_RAISE(RT_ERR_ARG, "a trainer of %lld networks", (long long)networks);
+    if (r->loss != RT_LOSS_CE && r->gsam_rho > 0)
+        return RT_RAISE(RT_ERR_ARG, "recipe %s: GSAM with the loss of a teacher", r->name);
+    if (r->loss == RT_LOSS_KL && !(r->temperature > 0))
+        return RT_RAISE(RT_ERR_ARG, "recipe %s: temperature %g", r->name, r->temperature);
+    if (r->ema < 0 || r->ema >= 1) return RT_RAISE(RT_ERR_ARG, "recipe %s: moving average of decay %g", r->name, r->ema);
     RT_ALLOC(t, sizeof *t, "trainer");
     t->nets = networks;
     t->be = be;
@@ -49,6 +52,8 @@ rt_status rt_trainer_create_taught(rt_backend *be, const rt_model_desc *net, con
     RT_TRY(rt_tensor_create(be, rows(networks, t->n_params), &t->theta));
     for (int i = 0; i < t->n_state; i++) RT_TRY(rt_tensor_create(be, rows(networks, t->n_params), &t->state[i]));
     if (t->n_buffers) RT_TRY(rt_tensor_create(be, rows(networks, t->n_buffers), &t->buffers));
+    if (r->ema > 0) RT_TRY(rt_tensor_create(be, rows(networks, t->n_params), &t->ema));
+    RT_TRY(rt_taught_open(t, teachers));
     RT_TRY(rt_tensor_create(be, RT_SHAPE(RT_F32, 3), &t->hyper));
     RT_TRY(rt_tensor_create(be, networks == 1 ? RT_SCALAR_F32 : RT_SHAPE(RT_F32, networks), &t->loss));
     t->window = be->vt->end_run ? RT_LOSS_WINDOW : 1;
@@ -84,6 +89,8 @@ void rt_trainer_destroy(rt_trainer *t)
     rt_tensor_destroy(t->decay);
     rt_tensor_destroy(t->loss);
     rt_tensor_destroy(t->losses);
+    rt_tensor_destroy(t->ema);
+    rt_taught_close(t);
     rt_tensor_destroy(t->seated);
     rt_tensor_destroy(t->seated_buffers);
     rt_model_destroy(t->model);
@@ -169,10 +176,10 @@ static rt_status save_checkpoint(rt_trainer *t, const rt_train_run *run, const c
 {
     rt_status st = RT_OK;
     const int64_t n_theta = t->nets * t->n_params, n_buf = t->nets * t->n_buffers;
-    size_t p = (size_t)n_theta, nb = (size_t)n_buf, parts = 1 + (size_t)t->n_state;
+    size_t p = (size_t)n_theta, nb = (size_t)n_buf, parts = 1 + (size_t)t->n_state + (t->ema != NULL);
     float *all = NULL;
     json_t *state = NULL;
-    rt_st_tensor ten[5];
+    rt_st_tensor ten[6];
     int64_t n = 0;
     RT_ALLOC(all, (p * parts + nb) * sizeof *all, "checkpoint");
     RT_TRY(rt_tensor_read(t->theta, all, p * sizeof *all));
@@ -183,6 +190,11 @@ static rt_status save_checkpoint(rt_trainer *t, const rt_train_run *run, const c
         RT_TRY(rt_tensor_read(t->state[i], at, p * sizeof *all));
         ten[n++] = (rt_st_tensor){name[i], RT_ST_F32, 1, {n_theta}, at, p * sizeof *all};
     }
+    if (t->ema) {
+        float *at = all + p * (parts - 1);
+        RT_TRY(rt_tensor_read(t->ema, at, p * sizeof *all));
+        ten[n++] = (rt_st_tensor){"ema", RT_ST_F32, 1, {n_theta}, at, p * sizeof *all};
+    }
     if (nb) {
         RT_TRY(rt_tensor_read(t->buffers, all + p * parts, nb * sizeof *all));
         ten[n++] = (rt_st_tensor){"buffers", RT_ST_F32, 1, {n_buf}, all + p * parts, nb * sizeof *all};
@@ -190,10 +202,10 @@ static rt_status save_checkpoint(rt_trainer *t, const rt_train_run *run, const c
     if (c->has_snapshot)
         ten[n++] = (rt_st_tensor){"snapshot", RT_ST_F32, 1, {n_theta + n_buf}, t->snapshot, (p + nb) * sizeof *all};
     if (run->ledger) rt_ledger_update(run->ledger);
-    state = json_pack("{s:s, s:I, s:I, s:I, s:o, s:o, s:I, s:f, s:f, s:o?}", "inputs_hash", run->inputs_hash, "epoch",
+    state = json_pack("{s:s, s:I, s:I, s:I, s:o, s:o, s:I, s:f, s:f, s:f, s:o?}", "inputs_hash", run->inputs_hash, "epoch",
                       (json_int_t)c->epoch, "batch", (json_int_t)c->batch_in_epoch, "updates", (json_int_t)c->updates,
                       "first_loss", reals(c->first, t->nets), "last_loss", reals(c->last, t->nets), "steps", (json_int_t)c->sum.steps,
-                      "images_seen", c->sum.images_seen, "flops", c->sum.flops, "ledger",
+                      "images_seen", c->sum.images_seen, "flops", c->sum.flops, "teacher_flops", c->sum.teacher_flops, "ledger",
                       run->ledger ? rt_ledger_json(run->ledger) : NULL);
     if (!state) {
         st = RT_RAISE(RT_ERR_NOMEM, "checkpoint state");
@@ -219,7 +231,7 @@ static rt_status keep_snapshot(rt_trainer *t)
     rt_status st = RT_OK;
     const int64_t p = t->nets * t->n_params, nb = t->nets * t->n_buffers;
     if (!t->snapshot) RT_ALLOC(t->snapshot, (size_t)(p + nb) * sizeof *t->snapshot, "snapshot");
-    RT_TRY(rt_tensor_read(t->theta, t->snapshot, (size_t)p * sizeof(float)));
+    RT_TRY(rt_tensor_read(rt_judged(t), t->snapshot, (size_t)p * sizeof(float)));
     if (t->buffers) RT_TRY(rt_tensor_read(t->buffers, t->snapshot + p, (size_t)nb * sizeof(float)));
 out:
     return st;
@@ -237,8 +249,8 @@ static rt_status load_checkpoint(rt_trainer *t, const rt_train_run *run, cursor 
     const int64_t p = t->nets * t->n_params, nb = t->nets * t->n_buffers;
     static const char *const name[RT_MAX_OPT_STATE] = {"state0", "state1"};
     RT_TRY(rt_ckpt_load(run->ckpt_dir, run->inputs_hash, &step, &f, &s));
-    if (json_unpack(s, "{s:I, s:I, s:I, s:I, s:F, s:F}", "epoch", &epoch, "batch", &batch, "updates", &updates, "steps",
-                    &steps, "images_seen", &c->sum.images_seen, "flops", &c->sum.flops) ||
+    if (json_unpack(s, "{s:I, s:I, s:I, s:I, s:F, s:F, s?F}", "epoch", &epoch, "batch", &batch, "updates", &updates, "steps",
+                    &steps, "images_seen", &c->sum.images_seen, "flops", &c->sum.flops, "teacher_flops", &c->sum.teacher_flops) ||
         !read_reals(json_object_get(s, "first_loss"), c->first, t->nets) ||
         !read_reals(json_object_get(s, "last_loss"), c->last, t->nets)) {
         st = RT_RAISE(RT_ERR_FORMAT, "checkpoint in %s: state is incomplete", run->ckpt_dir);
@@ -249,6 +261,7 @@ static rt_status load_checkpoint(rt_trainer *t, const rt_train_run *run, cursor 
     RT_TRY(restore_tensor(f, "theta", t->theta, buf, p));
     for (int i = 0; i < t->n_state; i++) RT_TRY(restore_tensor(f, name[i], t->state[i], buf, p));
     if (t->buffers) RT_TRY(restore_tensor(f, "buffers", t->buffers, buf, nb));
+    if (t->ema) RT_TRY(restore_tensor(f, "ema", t->ema, buf, p));
     if (rt_st_find(f, "snapshot")) {
         RT_TRY(keep_snapshot(t)); /* for its memory; overwritten on the next line */
         RT_TRY(restore_tensor(f, "snapshot", NULL, t->snapshot, p + nb));
@@ -281,6 +294,7 @@ rt_status rt_trainer_set_weights(rt_trainer *t, const float *theta, const float 
 {
     rt_status st = RT_OK;
     RT_TRY(rt_tensor_write(t->theta, theta, (size_t)(t->nets * t->n_params) * sizeof *theta));
+    if (t->ema) RT_TRY(rt_tensor_write(t->ema, theta, (size_t)(t->nets * t->n_params) * sizeof *theta));
     if (t->buffers) RT_TRY(rt_tensor_write(t->buffers, buffers, (size_t)(t->nets * t->n_buffers) * sizeof *buffers));
 out:
     return st;
@@ -354,7 +368,8 @@ static rt_status one_step(rt_trainer *t, const rt_train_data *d, const rt_train_
     c->sum.steps++;
     rt_exec_get_stats(s->exec, &cost);
     c->sum.images_seen += (double)batch;
-    c->sum.flops += cost.flops / (double)t->nets;
+    c->sum.flops += (cost.flops - s->teacher_flops) / (double)t->nets;
+    c->sum.teacher_flops += s->teacher_flops_one;
     if (run->ledger) {
         rt_ledger_entry(run->ledger)->images_seen += (double)(batch * t->nets);
         rt_ledger_entry(run->ledger)->flops += cost.flops;
@@ -456,7 +471,7 @@ rt_status rt_trainer_weights(const rt_trainer *t, bool snapshot, float *theta, f
         if (nb) memcpy(buffers, t->snapshot + p, nb * sizeof *buffers);
         return RT_OK;
     }
-    RT_TRY(rt_tensor_read(t->theta, theta, p * sizeof *theta));
+    RT_TRY(rt_tensor_read(rt_judged(t), theta, p * sizeof *theta));
     if (t->buffers) RT_TRY(rt_tensor_read(t->buffers, buffers, nb * sizeof *buffers));
 out:
     return st;

@@ -25,7 +25,8 @@ typedef enum rt_augment_kind {
     RT_AUGMENT_NONE,
     RT_AUGMENT_FLIP_CROP,  /* flip 0.5, zero-pad by size/8 and crop back */
     RT_AUGMENT_DSA,        /* differentiable augmentation, parameters per image (matching.md 2.4, not siamese) */
-    RT_AUGMENT_RRC_CUTMIX  /* KD-budget view of decoupled.md 5.1: RRC (0.5, 1), flip, CutMix alpha 1 on every batch */
+    RT_AUGMENT_RRC_CUTMIX, /* KD-budget view of decoupled.md 5.1: RRC (0.5, 1), flip, CutMix alpha 1 on every batch */
+    RT_AUGMENT_RRC         /* the same without CutMix */
 } rt_augment_kind;
 
 typedef enum rt_loss_kind {
@@ -50,13 +51,15 @@ typedef struct rt_recipe {
     char dsa_mode;               /* 'S' (also 0): one operation per batch; 'I': the policy of IDC and NCFM (nn/dsa.h) */
     rt_loss_kind loss;           /* what the student learns from; the last two want a committee (rt_trainer_create_taught) */
     rt_target_kind target;       /* how a committee's logits become one */
+    bool stored_targets;         /* the target logits come with the data (rt_train_data.logits), no committee is asked */
     double temperature;          /* RT_LOSS_KL: T of teacher and student */
     bool t_squared;              /* RT_LOSS_KL: times T^2 */
     double gamma;                /* RT_LOSS_MSE_GT: weight of the cross-entropy with the unmixed class label */
     bool teacher_batch_stats;    /* BSSL: teachers in training mode, their running statistics left alone */
+    int32_t parts;               /* > 1: a batch passes in so many parts, each with batch statistics of its own, for one update */
     double ema;                  /* > 0: theta is judged as its moving average of this decay, with the live buffers */
-    float rrc_scale;             /* RT_AUGMENT_RRC_CUTMIX: smallest share of the area; 0: 0.5 */
-    bool patch_shuffle;          /* RT_AUGMENT_RRC_CUTMIX: columns and rows of a 2x2 grid swap by two coins an image (RDED) */
+    float rrc_scale;             /* the two RRC: smallest share of the area; 0: 0.5 */
+    bool patch_shuffle;          /* the two RRC: columns and rows of a 2x2 grid swap by two coins an image (RDED) */
     double cutmix;               /* RT_AUGMENT_DSA: probability per batch of CutMix after the augmentation (nn/cutmix.h) */
 } rt_recipe;
 
@@ -67,6 +70,7 @@ typedef struct rt_train_data {
     const float *px;             /* float source [n,h,w,3], or NULL */
     const int32_t *label;        /* [n] */
     const float *soft;           /* [n,classes] target probabilities, or NULL for one-hot */
+    const float *logits;         /* [n,classes] of recipes with stored_targets: what a teacher said about each image */
     rt_normalise norm;           /* of the uint8 source */
 } rt_train_data;
 
@@ -105,6 +109,7 @@ typedef struct rt_train_result {
     double first_loss, last_loss;
     int64_t steps;
     double images_seen, flops;
+    double teacher_flops;        /* of the teachers' passes for this network, as if alone; flops leaves them out */
 } rt_train_result;
 
 /* Trains from fresh initial weights. out has one result per network: its own losses, and its share of images and flops (the
@@ -112,7 +117,7 @@ typedef struct rt_train_result {
  * RT_ERR_NUMERIC naming the step when its loss is not finite; a device is asked every 16 steps (steps.h). */
 rt_status rt_trainer_run(rt_trainer *t, const rt_train_data *d, const rt_train_run *run, rt_train_result *out);
 /* Weights after the last run (or its snapshot), of every network in turn: theta has networks * n_params floats, buffers
- * networks * n_buffers. */
+ * networks * n_buffers. With an EMA theta is the average, which inference uses too. */
 rt_status rt_trainer_weights(const rt_trainer *t, bool snapshot, float *theta, float *buffers);
 rt_status rt_trainer_set_weights(rt_trainer *t, const float *theta, const float *buffers);
 /* Compiles the step of this batch size and times it on zeros: seconds and costs per step, before a long run. The trainer's

@@ -74,6 +74,8 @@ typedef struct outcome {
     rt_train_result r[M];
 } outcome;
 
+static const rt_committee *committee; /* that the trainer learns from; NULL: none */
+
 /* The whole life of a trainer; with whitened pixels where white is given. */
 static rt_status train(how as, const rt_recipe *r, int64_t nets, const char *ckpt, float *white, outcome *o)
 {
@@ -91,7 +93,7 @@ static rt_status train(how as, const rt_recipe *r, int64_t nets, const char *ckp
         for (int k = 0; k < PX; k++) px[i * PX + k] = (uint8_t)(rt_draw(3, 1, (uint64_t)i, (uint32_t)k, 0).v[0] % 160 + (k % 3 == label[i] ? 60 : 20));
     }
     RT_TRY(open_as(as, &be));
-    RT_TRY(rt_trainer_create_many(be, &net, r, nets, &t));
+    RT_TRY(rt_trainer_create_taught(be, &net, r, nets, committee, &t));
     ck_assert(rt_model_n_params(rt_trainer_model(t)) <= MAX_P && rt_model_n_buffers(rt_trainer_model(t)) <= MAX_B);
     RT_TRY(rt_trainer_run(t, &data, &run, o->r));
     RT_TRY(rt_trainer_weights(t, false, o->theta, o->buffers));
@@ -129,6 +131,46 @@ START_TEST(every_augmentation_ends_with_the_same_bytes)
             ck_assert_msg(d < 1e-5 && e < 1e-5, "augmentation %d, %d networks: %g, %g from the cpu", kind, nets, d, e);
             rt_assert_near(device.r[nets - 1].last_loss, cpu.r[nets - 1].last_loss, 0, 1e-5);
         }
+    ck_assert_int_eq(rt_host_cuda_live(), 0);
+}
+END_TEST
+
+/* Students of a teacher, with shuffled patches, an average, and views with and without CutMix. On the device the teacher looks at
+ * all networks' views at once. */
+START_TEST(taught_students_end_with_the_same_bytes)
+{
+    static outcome cpu, host, device;
+    rt_teacher k = {.name = "teacher", .weight = 1};
+    rt_committee c = {.n = 1, .teacher = &k};
+    rt_model_desc d = net;
+    d.width = 6;
+    rt_host_cuda_machine(1, 9);
+    rt_ok(rt_model_create(&d, &k.model));
+    k.theta = rt_calloc((size_t)rt_model_n_params(k.model) * sizeof *k.theta);
+    k.buffers = rt_calloc((size_t)rt_model_n_buffers(k.model) * sizeof *k.buffers);
+    rt_model_init(k.model, 5, 0, k.theta, k.buffers);
+    committee = &c;
+    for (int kind = 0; kind < 4; kind++)
+        for (int nets = 1; nets <= M; nets++) {
+            rt_recipe r = recipe(kind % 2 ? RT_AUGMENT_RRC_CUTMIX : RT_AUGMENT_NONE);
+            if (kind % 2 == 0) r.augment = RT_AUGMENT_RRC;
+            r.patch_shuffle = true;
+            r.loss = kind < 2 ? RT_LOSS_KL : RT_LOSS_MSE_GT;
+            r.temperature = 20, r.gamma = 0.025, r.ema = kind < 2 ? 0 : 0.9;
+            r.teacher_batch_stats = kind == 3;
+            rt_ok(train(HOST, &r, nets, NULL, NULL, &host));
+            rt_ok(train(DEVICE, &r, nets, NULL, NULL, &device));
+            ck_assert_int_eq(n_views, r.epochs * PER_EPOCH + 1);
+            ck_assert_msg(memcmp(&host, &device, sizeof host) == 0, "lesson %d, %d networks", kind, nets);
+            rt_ok(train(CPU, &r, nets, NULL, NULL, &cpu));
+            const double far = distance(device.theta, cpu.theta, M * MAX_P), e = distance(device.probs, cpu.probs, N * CLASSES);
+            ck_assert_msg(far < 1e-5 && e < 1e-5, "lesson %d, %d networks: %g, %g from the cpu", kind, nets, far, e);
+            rt_assert_near(device.r[nets - 1].last_loss, cpu.r[nets - 1].last_loss, 1e-7, 1e-4);
+        }
+    committee = NULL;
+    rt_model_destroy(k.model);
+    rt_free(k.theta);
+    rt_free(k.buffers);
     ck_assert_int_eq(rt_host_cuda_live(), 0);
 }
 END_TEST
@@ -245,6 +287,7 @@ END_TEST
 
 static const rt_test tests[] = {
     {"every augmentation ends with the same bytes", every_augmentation_ends_with_the_same_bytes},
+    {"taught students end with the same bytes", taught_students_end_with_the_same_bytes},
     {"the host path remains", the_host_path_remains},
     {"steps are not waited for", steps_are_not_waited_for},
     {"resumes to the same bytes", resumes_to_the_same_bytes},
