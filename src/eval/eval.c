@@ -113,7 +113,7 @@ rt_status rt_eval_data(rt_trainer *t, const rt_train_data *data, const rt_eval_t
     RT_TRY(rt_trainer_run(t, data, &with_checks, tr));
     for (int64_t m = 0; m < nets; m++) {
         r[m] = (rt_eval_result){.first_loss = tr[m].first_loss, .last_loss = tr[m].last_loss, .images_seen = tr[m].images_seen,
-                                .flops = tr[m].flops};
+                                .flops = tr[m].flops, .teacher_flops = tr[m].teacher_flops};
         RT_TRY(score(&checks, task, m, &r[m]));
     }
     for (int64_t m = 0; m < nets; m++) {

@@ -18,10 +18,26 @@ typedef enum rt_protocol {
     RT_P1_IDC,     /* IDC: batch 64, 1,000 epochs, x 0.2 at 2/3 and 5/6, DSA variant + CutMix */
     RT_P1_DATADAM, /* DataDAM: p1_classic with batch 64 and 1,800 epochs */
     RT_P1_NCFM,    /* NCFM: AdamW 1e-3 wd 1e-2, batch 128, 2,000 epochs, x 0.5 four times, DSA variant + CutMix */
+    RT_P2,         /* one teacher: KL at T = 20 on the very views, cosine to half the rate; else as p1 */
+    RT_P2_RD3,     /* the same for 400 epochs with batch 50; cosine to 0 for a ResNet-18 */
+    RT_P2_SRE2L,   /* the same with batch 1024, crops from .08 on, cosine to 0; labels online */
+    RT_P3,         /* the committee's mean logits: MSE + .025 CE, average of the weights */
+    RT_P3_KL,      /* the committee under p2's loss: beside p2 it isolates the number of teachers */
+    RT_P3_EDC,     /* p3 with EDC's batch and the rate its ImageNet-1K code runs: a line from 1 to one half */
+    RT_P3_GVBSM,   /* p3 with the teachers' logits scaled to one norm first */
+    RT_P3_5XR18,   /* several seeds of one network (teach.runs), p2's loss */
+    RT_P3_BSSL,    /* p3_kl with teachers' batch statistics, batches of 16 in two halves */
     RT_PROTOCOL_COUNT
 } rt_protocol;
 const char *rt_protocol_name(rt_protocol p); /* "p1_plain", ... */
 rt_status rt_protocol_find(const char *name, rt_protocol *out);
+/* Whose labels students learn: nobody's, those of the first teacher, of the whole committee, of all of teach.runs. */
+typedef enum rt_lesson { RT_LESSON_NONE, RT_LESSON_FIRST, RT_LESSON_COMMITTEE, RT_LESSON_RUNS } rt_lesson;
+rt_lesson rt_protocol_teachers(rt_protocol p);
+/* True of p1, p2, p3 and their variants, which share optimiser, views and the rule of the batch. */
+bool rt_protocol_budget(rt_protocol p);
+/* What depends on the student's architecture: of those, the rate (decoupled.md 4) and where the cosine ends. */
+void rt_protocol_student(rt_protocol p, const char *arch, rt_recipe *r);
 /* True when students take the set's learned rate and soft labels; the others use .01 or their own rate, and class labels. */
 bool rt_protocol_follows_set(rt_protocol p);
 
@@ -45,6 +61,7 @@ typedef struct rt_eval_result {
     int64_t n_correct, n_test;
     double first_loss, last_loss;
     double images_seen, flops, wall_s;
+    double teacher_flops;        /* of the teachers' passes, which flops leaves out */
     double *per_class;           /* owned, `classes` fractions */
 } rt_eval_result;
 void rt_eval_result_fini(rt_eval_result *r);

@@ -13,7 +13,13 @@ typedef struct rt_optim_desc {
     int32_t nesterov;
 } rt_optim_desc;
 
-typedef enum rt_schedule_kind { RT_SCHED_CONSTANT, RT_SCHED_STEP, RT_SCHED_COSINE } rt_schedule_kind;
+typedef enum rt_schedule_kind {
+    RT_SCHED_CONSTANT,
+    RT_SCHED_STEP,
+    RT_SCHED_COSINE,
+    RT_SCHED_LINEAR, /* 1 - e / (zeta E): with zeta 2 from 1 to one half, what EDC's ImageNet-1K code runs */
+    RT_SCHED_COSINE2 /* EDC's cos2: the cosine up to 5/6 of E, from there its value times (E - e) / E */
+} rt_schedule_kind;
 typedef struct rt_schedule {
     rt_schedule_kind kind;
     double total;  /* epochs (or steps) E */

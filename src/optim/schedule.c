@@ -23,10 +23,16 @@ double rt_schedule_at(const rt_schedule *s, double lr0, double e)
     switch (s->kind) {
     case RT_SCHED_STEP:
         return lr0 * pow(s->factor, passed(s, e));
-    case RT_SCHED_COSINE: {
+    case RT_SCHED_COSINE:
+    case RT_SCHED_LINEAR:
+    case RT_SCHED_COSINE2: {
+        const double pi = 3.14159265358979323846, zeta = s->zeta > 0 ? s->zeta : 1.0, turn = 5.0 / 6.0;
         double span = s->total - s->warmup, x = span > 0 ? (e - s->warmup) / span : 1.0;
         if (x > 1) x = 1;
-        return 0.5 * lr0 * (1.0 + cos(3.14159265358979323846 * x / (s->zeta > 0 ? s->zeta : 1.0)));
+        if (s->kind == RT_SCHED_LINEAR) return lr0 * (1.0 - x / zeta);
+        if (s->kind == RT_SCHED_COSINE2 && x > turn) /* EDC's factor is (E - e) / E: it drops to a sixth at the turn */
+            return 0.5 * lr0 * (1.0 + cos(pi * turn / zeta)) * (1.0 - x);
+        return 0.5 * lr0 * (1.0 + cos(pi * x / zeta));
     }
     case RT_SCHED_CONSTANT:
         break;

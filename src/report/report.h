@@ -69,7 +69,7 @@ typedef struct rt_row_eval {
     double best;             /* highest over the checks along the training; chosen on test data, so never the headline */
     int64_t best_epoch;      /* 0: there were no checks, and best is not read */
     double lr;               /* that the student started at */
-    const char *labels;      /* "hard", "probabilities", "logits"; NULL: not known */
+    const char *labels;      /* "hard", "probabilities", "logits", "teacher"; NULL: not known */
 } rt_row_eval;
 #define RT_FULL_SET "full"
 rt_status rt_results_put_eval(rt_results *r, const rt_row_eval *row);

@@ -19,18 +19,39 @@ typedef struct bench_seat {
     rt_protocol protocol;
     char student[32];
     int64_t batch, epochs, nets;
+    rt_committee committee[RT_TEACHERS_RUNS + 1]; /* read on first use and kept for the run; n == 0: not yet */
 } bench_seat;
 
-void rt_run_eval_recipe(const rt_config *c, rt_protocol p, int64_t n, int32_t classes, bool full, rt_recipe *r)
+static int64_t epochs_of(const rt_config *c, rt_protocol p)
 {
     const int64_t epochs[RT_PROTOCOL_COUNT] = {
         [RT_P1_PLAIN] = c->eval.epochs_plain, [RT_P1_CLASSIC] = c->eval.epochs_classic, [RT_P1] = c->eval.epochs_p1,
         [RT_P1_MTT] = c->eval.epochs_mtt,     [RT_P1_DATM] = c->eval.epochs_datm,       [RT_P1_IDC] = c->eval.epochs_idc,
         [RT_P1_DATADAM] = c->eval.epochs_datadam, [RT_P1_NCFM] = c->eval.epochs_ncfm};
-    rt_protocol_recipe(p, n, classes, full ? c->eval.full_epochs : epochs[p], r);
-    if (p == RT_P1) {
-        if (!full) r->batch = c->eval.batch_p1;
-        r->optim.lr = c->eval.lr_p1;
+    if (epochs[p]) return epochs[p];
+    return strncmp(rt_protocol_name(p), "p2", 2) == 0 ? c->eval.epochs_p2 : c->eval.epochs_p3;
+}
+
+/* The keys that p1, p2, p3 and their variants share; 0 leaves what the protocol says. */
+static void budget_keys(const rt_config *c, rt_protocol p, const char *student, bool full, rt_recipe *r)
+{
+    const int64_t batch = p == RT_P1 ? c->eval.batch_p1 : strncmp(r->name, "p2", 2) == 0 ? c->eval.batch_p2 : c->eval.batch_p3;
+    rt_protocol_student(p, student, r);
+    if (batch > 0 && !full) r->batch = batch;
+    r->batch = (int64_t)((double)r->batch * c->eval.batch_factor + 0.5);
+    if (r->batch < 1) r->batch = 1;
+    if (c->eval.lr_p1 > 0) r->optim.lr = c->eval.lr_p1;
+    if (c->eval.crop_scale > 0) r->rrc_scale = (float)c->eval.crop_scale;
+    if (c->eval.zeta > 0) r->schedule.zeta = c->eval.zeta;
+    if (c->eval.temperature > 0 && r->loss == RT_LOSS_KL) r->temperature = c->eval.temperature;
+    r->patch_shuffle = c->eval.patch_shuffle;
+}
+
+void rt_run_eval_recipe(const rt_config *c, rt_protocol p, const char *student, int64_t n, int32_t classes, bool full, rt_recipe *r)
+{
+    rt_protocol_recipe(p, n, classes, full ? c->eval.full_epochs : epochs_of(c, p), r);
+    if (rt_protocol_budget(p)) {
+        budget_keys(c, p, student, full, r);
     } else if (p == RT_P1_PLAIN || p == RT_P1_CLASSIC) {
         r->batch = c->eval.batch_classic;
         r->optim.lr = c->eval.lr_classic;
@@ -41,21 +62,34 @@ void rt_run_eval_recipe(const rt_config *c, rt_protocol p, int64_t n, int32_t cl
     if (r->dsa_mode == 'I') r->cutmix = c->dsa.cutmix;
 }
 
+bool rt_run_lesson(rt_protocol p, rt_teachers *which)
+{
+    const rt_lesson l = rt_protocol_teachers(p);
+    *which = l == RT_LESSON_COMMITTEE ? RT_TEACHERS_COMMITTEE : l == RT_LESSON_RUNS ? RT_TEACHERS_RUNS : RT_TEACHERS_FIRST;
+    return l != RT_LESSON_NONE;
+}
+
 static rt_status seat_for(rt_run *r, bench_seat *seat, rt_protocol p, const char *student, int64_t n, bool full, int64_t nets)
 {
     rt_status st = RT_OK;
     rt_model_desc net;
     rt_recipe recipe;
     rt_backend *be = NULL;
+    rt_teachers which;
+    const rt_committee *teachers = NULL;
     RT_TRY(rt_run_net(r, student, &net));
-    rt_run_eval_recipe(r->c, p, n, net.classes, full, &recipe);
+    rt_run_eval_recipe(r->c, p, student, n, net.classes, full, &recipe);
     if (seat->t && seat->protocol == p && !strcmp(seat->student, student) && seat->batch == recipe.batch &&
         seat->epochs == recipe.epochs && seat->nets == nets)
         return RT_OK;
     rt_trainer_destroy(seat->t);
     seat->t = NULL;
     RT_TRY(rt_run_backend(r, &be));
-    RT_TRY(rt_trainer_create_many(be, &net, &recipe, nets, &seat->t));
+    if (rt_run_lesson(p, &which)) {
+        if (!seat->committee[which].n) RT_TRY(rt_run_committee(r, which, &seat->committee[which]));
+        teachers = &seat->committee[which];
+    }
+    RT_TRY(rt_trainer_create_taught(be, &net, &recipe, nets, teachers, &seat->t));
     seat->protocol = p;
     seat->nets = nets;
     snprintf(seat->student, sizeof seat->student, "%s", student);
@@ -73,7 +107,7 @@ typedef struct cell {
     int64_t n; /* images trained on */
     bool full;
     double lr;          /* that the student starts at */
-    const char *labels; /* "hard", "probabilities" or "logits": what it is trained on */
+    const char *labels; /* "hard", "probabilities", "logits" or "teacher": what it is trained on */
 } cell;
 
 /* Whether this cell's protocol and the config want the soft labels of a set that has them. */
@@ -86,15 +120,19 @@ static bool soft_labels(const rt_run *r, const cell *c)
 static rt_status name_cell(rt_run *r, cell *c)
 {
     rt_status st = RT_OK;
-    char which[128], recipe_text[RT_RECIPE_TEXT];
+    char which[128], recipe_text[RT_RECIPE_TEXT], taught[RT_HASH_HEX] = "";
     rt_recipe recipe;
+    rt_teachers teachers;
     snprintf(which, sizeof which, "%s %d labels=%d checks=%lld", c->student, c->network, soft_labels(r, c),
              (long long)r->c->eval.check_every);
     RT_TRY(rt_run_datasets(r));
-    rt_run_eval_recipe(r->c, c->protocol, c->n, rt_dataset_classes(r->train_set)->n, c->full, &recipe);
+    rt_run_eval_recipe(r->c, c->protocol, c->student, c->n, rt_dataset_classes(r->train_set)->n, c->full, &recipe);
     rt_run_recipe_text(&recipe, recipe_text);
+    const bool has_teachers = rt_run_lesson(c->protocol, &teachers);
+    if (has_teachers) RT_TRY(rt_run_committee_hash(r, teachers, taught));
     RT_TRY(rt_run_key(r, (const char *const[]){"network"}, 1,
-                      (const char *const[]){c->content, which, recipe_text, rt_dataset_hash(r->test_set)}, 4, c->key));
+                      (const char *const[]){c->content, which, recipe_text, rt_dataset_hash(r->test_set), taught}, has_teachers ? 5 : 4,
+                      c->key));
     RT_TRY(rt_run_path(r, c->path, "evals/%s/%s-%s-n%d", c->set, rt_protocol_name(c->protocol), c->student, c->network));
 out:
     return st;
@@ -104,8 +142,11 @@ static rt_status commit_cell(rt_run *r, const cell *c, const rt_eval_result *e, 
 {
     rt_status st = RT_OK;
     rt_commit *commit = NULL;
-    json_t *m = NULL, *result = NULL, *per_class = json_array();
+    json_t *m = NULL, *result = NULL, *per_class = json_array(), *names = json_array();
     char *text = NULL;
+    rt_teachers which;
+    rt_teacher_seat teacher;
+    rt_recipe published;
     int32_t classes = rt_dataset_classes(r->train_set)->n;
     for (int32_t k = 0; k < classes; k++) json_array_append_new(per_class, json_real(e->per_class[k]));
     bool checked = r->c->eval.check_every > 0;
@@ -116,6 +157,15 @@ static rt_status commit_cell(rt_run *r, const cell *c, const rt_eval_result *e, 
                        "epochs", (json_int_t)recipe->epochs, "batch", (json_int_t)recipe->batch, "lr", c->lr,
                        "labels", c->labels, "best", checked ? json_real(e->best) : json_null(), "best_epoch",
                        (json_int_t)e->best_epoch);
+    if (result && rt_run_lesson(c->protocol, &which)) {
+        for (int i = 0; rt_run_teacher_seat(r, which, i, &teacher); i++) json_array_append_new(names, json_string(teacher.name));
+        json_object_set(result, "teachers", names);
+        json_object_set_new(result, "teacher_flops", json_real(e->teacher_flops));
+    }
+    if (result && rt_protocol_budget(c->protocol) && !c->full) { /* fewer epochs than published are said */
+        rt_protocol_recipe(c->protocol, c->n, classes, 0, &published);
+        json_object_set_new(result, "epochs_published", json_integer((json_int_t)published.epochs));
+    }
     if (result) text = json_dumps(result, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(17));
     if (!text) {
         st = RT_RAISE(RT_ERR_NOMEM, "result");
@@ -131,6 +181,7 @@ out:
     rt_commit_abort(commit);
     free(text); /* jansson's allocator */
     json_decref(result);
+    json_decref(names);
     json_decref(m);
     return st;
 }
@@ -200,7 +251,7 @@ static rt_status eval_cells(rt_run *r, cell *c, int n, bench_seat *seat, const r
     bool learned = set && rt_protocol_follows_set(c->protocol) && set->step_size > 0;
     for (int k = 0; k < n; k++) {
         c[k].lr = learned ? (double)set->step_size : rt_trainer_recipe(seat->t)->optim.lr;
-        c[k].labels = !set || !set->soft || !task.soft_labels ? "hard" : set->soft_logits ? "logits" : "probabilities";
+        c[k].labels = rt_protocol_teachers(c->protocol) != RT_LESSON_NONE ? "teacher" : !set || !set->soft || !task.soft_labels ? "hard" : set->soft_logits ? "logits" : "probabilities";
     }
     rt_train_run run = {.lr = c->lr, .seed = (uint64_t)r->c->seed, .networks = networks, .ckpt_dir = ckpt, .inputs_hash = key,
                         .ckpt_seconds = r->c->run.checkpoint_seconds, .keep = (int)r->c->run.keep,
@@ -232,7 +283,7 @@ static int at_once(const rt_run *r, const cell *c)
     rt_recipe recipe;
     const char *how = r->c->eval.batched;
     if (!strcmp(how, "off") || (!strcmp(how, "auto") && strcmp(r->c->backend.device, "cuda") != 0)) return 1;
-    rt_run_eval_recipe(r->c, c->protocol, c->n, rt_dataset_classes(r->train_set)->n, c->full, &recipe);
+    rt_run_eval_recipe(r->c, c->protocol, c->student, c->n, rt_dataset_classes(r->train_set)->n, c->full, &recipe);
     const int64_t batch = recipe.batch < c->n ? recipe.batch : c->n;
     return batch > 0 && MOST / batch > 1 ? (int)(MOST / batch) : 1;
 }
@@ -324,5 +375,6 @@ rt_status rt_run_eval(rt_run *r, const rt_stage_opts *o)
         RT_TRYF(eval_networks(r, o, &seat, "full", rt_dataset_hash(r->train_set), NULL, 1, true), "full data");
 out:
     rt_trainer_destroy(seat.t);
+    for (int i = 0; i <= RT_TEACHERS_RUNS; i++) rt_committee_fini(&seat.committee[i]);
     return st == RT_OK ? st : rt_error_frame(st, __FILE__, __LINE__, "eval");
 }

@@ -35,7 +35,36 @@ static row *add(sheet *s, const char *fmt, ...)
     return r;
 }
 
-static rt_status plan_training(rt_run *r, const rt_model_desc *net, const rt_recipe *recipe, int64_t n, int64_t n_infer, row *out)
+/* Teachers with their initial weights: a step costs what it costs whatever they are. */
+static rt_status untrained(rt_run *r, rt_teachers which, rt_committee *out)
+{
+    rt_status st = RT_OK;
+    rt_committee c = {0};
+    rt_teacher_seat seat;
+    int n = 0;
+    while (rt_run_teacher_seat(r, which, n, &seat)) n++;
+    RT_ALLOC(c.teacher, (size_t)n * sizeof *c.teacher, "committee");
+    memset(c.teacher, 0, (size_t)n * sizeof *c.teacher);
+    for (; rt_run_teacher_seat(r, which, c.n, &seat); c.n++) {
+        rt_teacher *t = &c.teacher[c.n];
+        rt_model_desc net;
+        snprintf(t->name, sizeof t->name, "%s", seat.name);
+        t->weight = 1;
+        RT_TRY(rt_run_net(r, seat.arch, &net));
+        RT_TRY(rt_model_create(&net, &t->model));
+        RT_ALLOC(t->theta, (size_t)rt_model_n_params(t->model) * sizeof *t->theta, "teacher");
+        if (rt_model_n_buffers(t->model)) RT_ALLOC(t->buffers, (size_t)rt_model_n_buffers(t->model) * sizeof *t->buffers, "teacher");
+        rt_model_init(t->model, rt_run_teacher_seed(r), (uint64_t)seat.network, t->theta, t->buffers);
+    }
+    *out = c;
+    c = (rt_committee){0};
+out:
+    c.n += c.teacher && n > c.n; /* the one that failed */
+    rt_committee_fini(&c);
+    return st;
+}
+
+static rt_status plan_training(rt_run *r, const rt_model_desc *net, const rt_recipe *recipe, const rt_committee *teachers, int64_t n, int64_t n_infer, row *out)
 {
     rt_status st = RT_OK;
     rt_trainer *t = NULL;
@@ -44,7 +73,7 @@ static rt_status plan_training(rt_run *r, const rt_model_desc *net, const rt_rec
     double step_s, infer_s, infer_flops;
     int64_t batch = recipe->batch < n ? recipe->batch : n;
     RT_TRY(rt_run_backend(r, &be));
-    RT_TRY(rt_trainer_create(be, net, recipe, &t));
+    RT_TRY(rt_trainer_create_taught(be, net, recipe, 1, teachers, &t));
     RT_TRY(rt_trainer_probe(t, batch, &step_s, &stats));
     RT_TRY(rt_trainer_probe_infer(t, &infer_s, &infer_flops));
     double steps = (double)n / (double)batch * (double)recipe->epochs; /* the short last batch counts by its share */
@@ -68,7 +97,7 @@ static rt_status plan_teacher(rt_run *r, const rt_teacher_seat *seat, sheet *s)
     row *out = add(s, "teach %s%s", seat->arch, seat->member ? " (committee)" : "");
     RT_TRY(rt_run_net(r, seat->arch, &net));
     RT_TRY(rt_run_teach_recipe(r->c, &recipe));
-    RT_TRY(plan_training(r, &net, &recipe, n, (seat->member ? 0 : n) + rt_dataset_count(r->test_set), out));
+    RT_TRY(plan_training(r, &net, &recipe, NULL, n, (seat->member ? 0 : n) + rt_dataset_count(r->test_set), out));
     RT_TRY(rt_model_create(&net, &m));
     double features = seat->member ? 0 : (double)n * rt_model_feature_dim(m) * 4;
     out->disk_bytes = features + (double)rt_model_n_params(m) * 4 * (1 + (double)r->c->run.keep);
@@ -103,7 +132,7 @@ static rt_status plan_experts(rt_run *r, sheet *s)
     row *out = add(s, "experts %s", r->c->network.arch);
     RT_TRY(rt_run_net(r, r->c->network.arch, &net));
     RT_TRY(rt_run_experts_recipe(r, &recipe, &kept));
-    RT_TRY(plan_training(r, &net, &recipe, rt_dataset_count(r->train_set), rt_dataset_count(r->test_set), out));
+    RT_TRY(plan_training(r, &net, &recipe, NULL, rt_dataset_count(r->train_set), rt_dataset_count(r->test_set), out));
     RT_TRY(rt_model_create(&net, &m));
     out->runs = (double)r->c->experts.count;
     out->disk_bytes = (double)rt_model_n_params(m) * 4 * (double)kept;
@@ -126,40 +155,10 @@ static rt_status plan_pools(rt_run *r, sheet *s)
         m->pool(c, &spec);
         row *out = add(s, "pool of %s", m->name);
         RT_TRY(rt_run_net(r, c->network.arch, &net));
-        RT_TRYF(plan_training(r, &net, &spec.recipe, rt_dataset_count(r->train_set), 0, out), "%s", out->phase);
+        RT_TRYF(plan_training(r, &net, &spec.recipe, NULL, rt_dataset_count(r->train_set), 0, out), "%s", out->phase);
         out->runs = (double)spec.networks;
     }
 out:
-    return st;
-}
-
-/* The teachers that a method inverts with their initial weights: a step costs what it costs whatever they are. */
-static rt_status untrained(rt_run *r, const rt_method *m, rt_committee *out)
-{
-    rt_status st = RT_OK;
-    rt_committee c = {0};
-    rt_teacher_seat seat;
-    rt_teachers which = m->needs & RT_NEEDS_COMMITTEE ? RT_TEACHERS_COMMITTEE : RT_TEACHERS_FIRST;
-    int n = 0;
-    while (rt_run_teacher_seat(r, which, n, &seat)) n++;
-    RT_ALLOC(c.teacher, (size_t)n * sizeof *c.teacher, "committee");
-    memset(c.teacher, 0, (size_t)n * sizeof *c.teacher);
-    for (; rt_run_teacher_seat(r, which, c.n, &seat); c.n++) {
-        rt_teacher *t = &c.teacher[c.n];
-        rt_model_desc net;
-        snprintf(t->name, sizeof t->name, "%s", seat.name);
-        t->weight = 1;
-        RT_TRY(rt_run_net(r, seat.arch, &net));
-        RT_TRY(rt_model_create(&net, &t->model));
-        RT_ALLOC(t->theta, (size_t)rt_model_n_params(t->model) * sizeof *t->theta, "teacher");
-        if (rt_model_n_buffers(t->model)) RT_ALLOC(t->buffers, (size_t)rt_model_n_buffers(t->model) * sizeof *t->buffers, "teacher");
-        rt_model_init(t->model, rt_run_teacher_seed(r), (uint64_t)seat.network, t->theta, t->buffers);
-    }
-    *out = c;
-    c = (rt_committee){0};
-out:
-    c.n += c.teacher && n > c.n; /* the one that failed */
-    rt_committee_fini(&c);
     return st;
 }
 
@@ -187,7 +186,7 @@ static rt_status plan_build(rt_run *r, sheet *s)
         RT_TRY(rt_run_train(r, &ctx.train));
         RT_TRY(rt_run_net(r, c->network.arch, &ctx.net));
         if (m->needs & (RT_NEEDS_TEACHER | RT_NEEDS_COMMITTEE)) {
-            RT_TRY(untrained(r, m, &teachers));
+            RT_TRY(untrained(r, m->needs & RT_NEEDS_COMMITTEE ? RT_TEACHERS_COMMITTEE : RT_TEACHERS_FIRST, &teachers));
             ctx.teachers = &teachers;
         }
         RT_TRYF(m->estimate(&ctx, &e), "set %s", name.text);
@@ -219,9 +218,14 @@ static rt_status plan_eval(rt_run *r, sheet *s)
                 int64_t n = c->set.ipc.v[k] * classes;
                 row *out = add(s, "eval %s %s ipc %lld", c->eval.protocols.v[p], c->eval.students.v[a], (long long)c->set.ipc.v[k]);
                 RT_TRY(rt_protocol_find(c->eval.protocols.v[p], &protocol));
-                rt_run_eval_recipe(c, protocol, n, classes, false, &recipe);
+                rt_run_eval_recipe(c, protocol, c->eval.students.v[a], n, classes, false, &recipe);
                 RT_TRY(rt_run_net(r, c->eval.students.v[a], &net));
-                RT_TRYF(plan_training(r, &net, &recipe, n, rt_dataset_count(r->test_set), out), "%s", out->phase);
+                rt_teachers which;
+                rt_committee teachers = {0};
+                if (rt_run_lesson(protocol, &which)) RT_TRY(untrained(r, which, &teachers));
+                st = plan_training(r, &net, &recipe, &teachers, n, rt_dataset_count(r->test_set), out);
+                rt_committee_fini(&teachers);
+                if (st != RT_OK) return rt_error_frame(st, __FILE__, __LINE__, "%s", out->phase);
                 out->runs = 0;
                 for (int i = 0; rt_run_set_name(r, i, &name); i++)
                     if (name.ipc == c->set.ipc.v[k]) out->runs += rt_run_networks(r, &name);

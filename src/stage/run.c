@@ -300,7 +300,14 @@ void rt_run_recipe_text(const rt_recipe *r, char out[RT_RECIPE_TEXT])
     for (int i = 0; i < s->n_milestones && n > 0 && n < RT_RECIPE_TEXT; i++)
         n += snprintf(out + n, (size_t)(RT_RECIPE_TEXT - n), "%.9g,", s->milestone[i]);
     if (r->gsam_rho > 0 && n > 0 && n < RT_RECIPE_TEXT)
-        snprintf(out + n, (size_t)(RT_RECIPE_TEXT - n), " gsam=%.9g,%.9g", r->gsam_rho, r->gsam_alpha);
+        n += snprintf(out + n, (size_t)(RT_RECIPE_TEXT - n), " gsam=%.9g,%.9g", r->gsam_rho, r->gsam_alpha);
+    if (r->loss != RT_LOSS_CE && n > 0 && n < RT_RECIPE_TEXT)
+        n += snprintf(out + n, (size_t)(RT_RECIPE_TEXT - n), " loss=%d target=%d stored=%d T=%.9g,%d gamma=%.9g stats=%d", (int)r->loss,
+                      (int)r->target, r->stored_targets, r->temperature, r->t_squared, r->gamma, r->teacher_batch_stats);
+    if ((r->ema > 0 || r->parts > 1) && n > 0 && n < RT_RECIPE_TEXT)
+        n += snprintf(out + n, (size_t)(RT_RECIPE_TEXT - n), " ema=%.9g parts=%d", r->ema, r->parts);
+    if ((r->rrc_scale > 0 || r->patch_shuffle) && n > 0 && n < RT_RECIPE_TEXT)
+        snprintf(out + n, (size_t)(RT_RECIPE_TEXT - n), " crop=%.9g shuffle=%d", (double)r->rrc_scale, r->patch_shuffle);
 }
 
 rt_status rt_run_manifest(rt_run *r, const char *kind, const char *inputs_hash, rt_ledger *cost, json_t **out)

@@ -29,8 +29,10 @@ rt_status rt_run_experts_recipe(const rt_run *r, rt_recipe *out, int64_t *kept);
 
 /* How config keys become recipes and contexts: shared by the stages and by plan. */
 rt_status rt_run_teach_recipe(const rt_config *c, rt_recipe *out);
-void rt_run_eval_recipe(const rt_config *c, rt_protocol p, int64_t n, int32_t classes, bool full, rt_recipe *out);
-enum { RT_RECIPE_TEXT = 512 };
+void rt_run_eval_recipe(const rt_config *c, rt_protocol p, const char *student, int64_t n, int32_t classes, bool full, rt_recipe *out);
+/* Whether a protocol's students have teachers, and which. */
+bool rt_run_lesson(rt_protocol p, rt_teachers *which);
+enum { RT_RECIPE_TEXT = 768 };
 void rt_run_recipe_text(const rt_recipe *r, char out[RT_RECIPE_TEXT]); /* all of it, for keys */
 /* Trains what is missing of the method's pool (m->pool) and reads all of it; owned. Nothing where set.network_weights stands
  * for it. */

@@ -107,12 +107,77 @@ START_TEST(settings_are_the_published_ones)
         for (int k = 0; k < want[i].n_milestones; k++) ck_assert(r.schedule.milestone[k] == want[i].milestone[k]);
         ck_assert(rt_protocol_follows_set(p) == want[i].follows);
     }
-    rt_fails(rt_protocol_find("p2", &p), RT_ERR_CONFIG);
+    rt_fails(rt_protocol_find("p4", &p), RT_ERR_CONFIG);
     ck_assert_ptr_nonnull(strstr(rt_error_remedy(), "p1_ncfm"));
 }
 END_TEST
 
 /* Soft labels say class + 1: a student that follows them is never right, one on class labels nearly always. */
+/* decoupled.md 5, line by line. */
+START_TEST(protocols_of_the_distillation_budget)
+{
+    static const struct {
+        const char *name;
+        int64_t epochs, batch; /* 100 images of 10 classes */
+        double zeta, temperature, gamma, ema, crop;
+        rt_lesson teachers;
+        rt_loss_kind loss;
+        rt_target_kind target;
+        rt_schedule_kind schedule;
+        int parts;
+    } want[] = {
+        {"p1", 300, 50, 1, 0, 0, 0, 0, RT_LESSON_NONE, RT_LOSS_CE, RT_TARGET_MEAN, RT_SCHED_COSINE, 0},
+        {"p2", 300, 50, 2, 20, 0, 0, 0, RT_LESSON_FIRST, RT_LOSS_KL, RT_TARGET_MEAN, RT_SCHED_COSINE, 0},
+        {"p2_rd3", 400, 50, 2, 20, 0, 0, 0, RT_LESSON_FIRST, RT_LOSS_KL, RT_TARGET_MEAN, RT_SCHED_COSINE, 0},
+        {"p2_sre2l", 300, 1024, 1, 20, 0, 0, 0.08, RT_LESSON_FIRST, RT_LOSS_KL, RT_TARGET_MEAN, RT_SCHED_COSINE, 0},
+        {"p3", 300, 50, 2, 0, 0.025, 0.99, 0, RT_LESSON_COMMITTEE, RT_LOSS_MSE_GT, RT_TARGET_MEAN, RT_SCHED_COSINE, 0},
+        {"p3_kl", 300, 50, 2, 20, 0, 0, 0, RT_LESSON_COMMITTEE, RT_LOSS_KL, RT_TARGET_MEAN, RT_SCHED_COSINE, 0},
+        {"p3_edc", 300, 100, 2, 0, 0.025, 0.99, 0, RT_LESSON_COMMITTEE, RT_LOSS_MSE_GT, RT_TARGET_MEAN, RT_SCHED_LINEAR, 0},
+        {"p3_gvbsm", 300, 50, 2, 0, 0.025, 0.99, 0, RT_LESSON_COMMITTEE, RT_LOSS_MSE_GT, RT_TARGET_EQUALISED, RT_SCHED_COSINE, 0},
+        {"p3_5xr18", 300, 50, 2, 20, 0, 0, 0, RT_LESSON_RUNS, RT_LOSS_KL, RT_TARGET_MEAN, RT_SCHED_COSINE, 0},
+        {"p3_bssl", 300, 16, 2, 20, 0, 0, 0, RT_LESSON_COMMITTEE, RT_LOSS_KL, RT_TARGET_MEAN, RT_SCHED_COSINE, 2},
+    };
+    static const struct {
+        const char *arch;
+        double lr;
+    } rate[] = {{"resnet18", 1e-3},     {"resnet101", 1e-3}, {"convnet", 1e-3},  {"vgg11", 5e-4},  {"efficientnet_b0", 2e-3},
+                {"mobilenet_v2", 2.5e-3}, {"alexnet", 1e-4},   {"vit_b_16", 1e-4}, {"swin_t", 1e-4}};
+    static const int64_t rule[][3] = {{10, 10, 50}, {500, 10, 100}, {1000, 100, 100}, {5000, 100, 200}, {10000, 1000, 100}}; /* n, classes, batch */
+    rt_protocol p;
+    rt_recipe r;
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        rt_ok(rt_protocol_find(want[i].name, &p));
+        rt_protocol_recipe(p, 100, 10, 0, &r);
+        ck_assert(rt_protocol_budget(p) && !rt_protocol_follows_set(p) && rt_protocol_teachers(p) == want[i].teachers);
+        ck_assert_msg(r.epochs == want[i].epochs && r.batch == want[i].batch, "%s: %d epochs, batch %d", r.name, (int)r.epochs, (int)r.batch);
+        ck_assert(r.optim.kind == RT_ADAMW && r.optim.lr == 1e-3 && r.optim.weight_decay == 0.01 && r.decay_kernels_only);
+        ck_assert(r.optim.beta1 == 0.9 && r.optim.beta2 == 0.999 && r.augment == RT_AUGMENT_RRC_CUTMIX && !r.patch_shuffle && !r.t_squared);
+        ck_assert(r.schedule.kind == want[i].schedule && r.schedule.zeta == want[i].zeta && r.temperature == want[i].temperature);
+        ck_assert(r.loss == want[i].loss && r.target == want[i].target && r.gamma == want[i].gamma && r.ema == want[i].ema);
+        ck_assert(r.parts == want[i].parts && r.teacher_batch_stats == (want[i].parts > 0));
+        rt_assert_near((double)r.rrc_scale, want[i].crop, 1e-8, 0);
+        rt_protocol_student(p, "resnet18", &r);
+        ck_assert(r.schedule.zeta == (p == RT_P2_RD3 ? 1 : want[i].zeta));
+    }
+    for (size_t i = 0; i < sizeof rate / sizeof *rate; i++) {
+        rt_protocol_recipe(RT_P2, 100, 10, 0, &r);
+        rt_protocol_student(RT_P2, rate[i].arch, &r);
+        ck_assert_msg(r.optim.lr == rate[i].lr, "%s: %g", rate[i].arch, r.optim.lr);
+    }
+    for (size_t i = 0; i < sizeof rule / sizeof *rule; i++) {
+        rt_protocol_recipe(RT_P2, rule[i][0], (int32_t)rule[i][1], 0, &r);
+        ck_assert_int_eq(r.batch, rule[i][2]);
+    }
+    rt_schedule line = {.kind = RT_SCHED_LINEAR, .zeta = 2, .total = 10}, turn = {.kind = RT_SCHED_COSINE2, .zeta = 2, .total = 12};
+    rt_assert_near(rt_schedule_at(&line, 1, 0), 1, 1e-15, 0);
+    rt_assert_near(rt_schedule_at(&line, 1, 5), 0.75, 1e-15, 0);
+    rt_assert_near(rt_schedule_at(&line, 1, 10), 0.5, 1e-15, 0);
+    rt_assert_near(rt_schedule_at(&turn, 1, 6), 0.85355339059327376, 1e-14, 0); /* (1 + cos(pi / 4)) / 2 */
+    rt_assert_near(rt_schedule_at(&turn, 1, 11), 0.62940952255126037 / 12, 1e-14, 0); /* (1 + cos(5 pi / 12)) / 2 */
+    rt_assert_near(rt_schedule_at(&turn, 1, 12), 0, 1e-15, 0);
+}
+END_TEST
+
 START_TEST(soft_labels_are_used_when_asked)
 {
     rt_recipe r = quick_recipe(20);
@@ -253,6 +318,7 @@ START_TEST(spaces_must_agree)
 END_TEST
 
 static const rt_test tests[] = {{"settings are the published ones", settings_are_the_published_ones},
+                                {"protocols of the distillation budget", protocols_of_the_distillation_budget},
                                 {"soft labels are used when asked", soft_labels_are_used_when_asked},
                                 {"rate and tiles", rate_and_tiles},
                                 {"best over checks", best_over_checks},

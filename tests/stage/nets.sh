@@ -12,9 +12,11 @@ name: nets
 seed: 5
 data: {kind: demo, size: 16, mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}
 network: {arch: convnet, depth: 2, width: 32}
+teach: {epochs: 1, runs: 1}
+committee: {archs: [network, mlp]}
 set: {ipc: [2]}
 methods: {names: [random], set_seeds: 1}
-eval: {protocols: [p1_classic, p1], students: [convnet, mlp], seeds: 4, epochs_classic: 150, epochs_p1: 60, check_every: 15, full_data: false}
+eval: {protocols: [p1_classic, p1, p2, p3], students: [convnet, mlp], seeds: 4, epochs_classic: 150, epochs_p1: 60, epochs_p2: 60, epochs_p3: 60, check_every: 15, full_data: false}
 metrics: {enabled: false}
 run: {dir: $work/base, checkpoint_seconds: 0.02}
 YAML
@@ -23,12 +25,12 @@ fail() { echo "FAIL: $*"; cat "$work/log"; exit 1; }
 run_in() { local dir=$1; shift; "$retort" "$@" --set run.dir="$dir" > "$work/log" 2>&1; }
 results() { (cd "$1/evals" && find . -name result.json -print0 | sort -z | xargs -0 sha256sum); }
 
-for verb in index build; do run_in "$work/base" $verb "$work/n.yaml" || fail "$verb"; done
+for verb in index teach build; do run_in "$work/base" $verb "$work/n.yaml" || fail "$verb"; done
 for side in off on more kill; do cp -r "$work/base" "$work/$side"; done
 
 run_in "$work/off" eval "$work/n.yaml" --set eval.batched=off || fail "one by one"
 results "$work/off" > "$work/want"
-[ "$(wc -l < "$work/want")" = 16 ] || fail "16 students wanted, $(wc -l < "$work/want") there"
+[ "$(wc -l < "$work/want")" = 32 ] || fail "32 students wanted, $(wc -l < "$work/want") there"
 
 run_in "$work/on" eval "$work/n.yaml" --set eval.batched=on || fail "at once"
 results "$work/on" | diff "$work/want" - || fail "at once: other results"
