@@ -90,6 +90,30 @@ out:
     return st;
 }
 
+/* What the labeller's first member says about each plain image: the logarithm of its probabilities, which are its logits but for
+ * a constant that no softmax sees. [n,classes], owned. */
+static rt_status store_targets(const rt_eval_task *task, const rt_train_data *data, int threads, float **out)
+{
+    rt_status st = RT_OK;
+    const rt_teacher *k = task->labeller && task->labeller->n ? &task->labeller->teacher[0] : NULL;
+    const rt_recipe idle = {.name = "labels", .epochs = 1, .batch = 1, .optim = {.kind = RT_SGD, .lr = 1}};
+    rt_trainer *t = NULL;
+    float *z = NULL;
+    const int64_t count = data->n * task->classes->n;
+    if (!k || !task->be) return RT_RAISE(RT_ERR_ARG, "students of stored labels, and nobody to make them");
+    RT_ALLOC(z, (size_t)count * sizeof *z, "stored labels");
+    RT_TRY(rt_trainer_create(task->be, rt_model_desc_of(k->model), &idle, &t));
+    RT_TRY(rt_trainer_set_weights(t, k->theta, k->buffers));
+    RT_TRYF(rt_trainer_infer(t, data, threads, NULL, z, NULL), "labels of teacher %s", k->name);
+    for (int64_t i = 0; i < count; i++) z[i] = logf(z[i] > 1e-37f ? z[i] : 1e-37f);
+    *out = z;
+    z = NULL;
+out:
+    rt_trainer_destroy(t);
+    rt_free(z);
+    return st;
+}
+
 rt_status rt_eval_data(rt_trainer *t, const rt_train_data *data, const rt_eval_task *task, const rt_train_run *run,
                        rt_eval_result *out)
 {
@@ -98,6 +122,8 @@ rt_status rt_eval_data(rt_trainer *t, const rt_train_data *data, const rt_eval_t
     rt_train_result *tr = NULL;
     rt_eval_result *r = NULL;
     rt_train_run with_checks = *run;
+    rt_train_data seen = *data;
+    float *stored = NULL;
     double begun = rt_now();
     rt_checks checks = {.t = t, .test = task->test, .run = run, .every = task->check_every};
     RT_ALLOC(tr, (size_t)nets * sizeof *tr, "results");
@@ -110,10 +136,15 @@ rt_status rt_eval_data(rt_trainer *t, const rt_train_data *data, const rt_eval_t
         with_checks.on_epoch = rt_checks_on_epoch;
         with_checks.on_epoch_to = &checks;
     }
-    RT_TRY(rt_trainer_run(t, data, &with_checks, tr));
+    if (rt_trainer_recipe(t)->stored_targets && !seen.logits) {
+        RT_TRY(store_targets(task, data, run->threads, &stored));
+        seen.logits = stored;
+    }
+    RT_TRY(rt_trainer_run(t, &seen, &with_checks, tr));
     for (int64_t m = 0; m < nets; m++) {
         r[m] = (rt_eval_result){.first_loss = tr[m].first_loss, .last_loss = tr[m].last_loss, .images_seen = tr[m].images_seen,
-                                .flops = tr[m].flops, .teacher_flops = tr[m].teacher_flops};
+                                .flops = tr[m].flops, .teacher_flops = tr[m].teacher_flops,
+                                .label_bytes = seen.logits ? seen.n * task->classes->n * (int64_t)sizeof *seen.logits : 0};
         RT_TRY(score(&checks, task, m, &r[m]));
     }
     for (int64_t m = 0; m < nets; m++) {
@@ -125,6 +156,7 @@ out:
     for (int64_t m = 0; r && m < nets; m++) rt_eval_result_fini(&r[m]);
     rt_free(r);
     rt_free(tr);
+    rt_free(stored);
     rt_free(checks.best);
     rt_free(checks.best_epoch);
     rt_free(checks.predicted);

@@ -21,6 +21,7 @@ typedef enum rt_protocol {
     RT_P2,         /* one teacher: KL at T = 20 on the very views, cosine to half the rate; else as p1 */
     RT_P2_RD3,     /* the same for 400 epochs with batch 50; cosine to 0 for a ResNet-18 */
     RT_P2_SRE2L,   /* the same with batch 1024, crops from .08 on, cosine to 0; labels online */
+    RT_P2_FIXED,   /* p2 with one stored distribution per image, from its plain view, and no CutMix */
     RT_P3,         /* the committee's mean logits: MSE + .025 CE, average of the weights */
     RT_P3_KL,      /* the committee under p2's loss: beside p2 it isolates the number of teachers */
     RT_P3_EDC,     /* p3 with EDC's batch and the rate its ImageNet-1K code runs: a line from 1 to one half */
@@ -51,6 +52,8 @@ typedef struct rt_eval_task {
     const rt_classes *classes;
     const char *zca;             /* hash of the ZCA artefact the test data are whitened with; NULL or "": none */
     bool soft_labels;            /* train on the set's soft labels where it has them, else on class labels alone */
+    const rt_committee *labeller; /* of recipes with stored_targets: the first member labels every plain image once; else NULL */
+    rt_backend *be;              /* where it does */
     int64_t check_every;         /* > 0: test accuracy after every so many epochs, for `best` */
 } rt_eval_task;
 
@@ -62,6 +65,7 @@ typedef struct rt_eval_result {
     double first_loss, last_loss;
     double images_seen, flops, wall_s;
     double teacher_flops;        /* of the teachers' passes, which flops leaves out */
+    int64_t label_bytes;         /* of stored targets; 0: there are none */
     double *per_class;           /* owned, `classes` fractions */
 } rt_eval_result;
 void rt_eval_result_fini(rt_eval_result *r);

@@ -40,6 +40,7 @@ static const protocol_row rows[RT_PROTOCOL_COUNT] = {
     [RT_P2] = {.name = "p2", BUDGET, KL(FIRST), .zeta = 2},
     [RT_P2_RD3] = {.name = "p2_rd3", BUDGET, KL(FIRST), .zeta = 2},
     [RT_P2_SRE2L] = {.name = "p2_sre2l", BUDGET, KL(FIRST), .zeta = 1},
+    [RT_P2_FIXED] = {.name = "p2_fixed", BUDGET, KL(FIRST), .zeta = 2},
     [RT_P3] = {.name = "p3", BUDGET, MSE_GT, .zeta = 2},
     [RT_P3_KL] = {.name = "p3_kl", BUDGET, KL(COMMITTEE), .zeta = 2},
     [RT_P3_EDC] = {.name = "p3_edc", BUDGET, MSE_GT, .zeta = 2},
@@ -112,6 +113,9 @@ static void budget_recipe(rt_protocol p, int64_t n, int32_t classes, int64_t epo
     } else if (p == RT_P2_SRE2L) {
         out->batch = 1024;
         out->rrc_scale = 0.08f;
+    } else if (p == RT_P2_FIXED) {
+        out->augment = RT_AUGMENT_RRC;
+        out->stored_targets = true;
     } else if (p == RT_P3_EDC) {
         out->batch = 100;
         out->schedule.kind = RT_SCHED_LINEAR;

@@ -160,6 +160,7 @@ static rt_status commit_cell(rt_run *r, const cell *c, const rt_eval_result *e, 
     if (result && rt_run_lesson(c->protocol, &which)) {
         for (int i = 0; rt_run_teacher_seat(r, which, i, &teacher); i++) json_array_append_new(names, json_string(teacher.name));
         json_object_set(result, "teachers", names);
+        if (e->label_bytes) json_object_set_new(result, "label_bytes", json_integer((json_int_t)e->label_bytes));
         json_object_set_new(result, "teacher_flops", json_real(e->teacher_flops));
     }
     if (result && rt_protocol_budget(c->protocol) && !c->full) { /* fewer epochs than published are said */
@@ -248,6 +249,11 @@ static rt_status eval_cells(rt_run *r, cell *c, int n, bench_seat *seat, const r
     rt_eval_task task = {.test = &test_data, .classes = &test->classes, .zca = test->white ? test->zca->hash : "",
                          .soft_labels = soft_labels(r, c),
                          .check_every = r->c->eval.check_every};
+    rt_teachers which;
+    if (rt_run_lesson(c->protocol, &which)) {
+        task.labeller = &seat->committee[which];
+        RT_TRY(rt_run_backend(r, &task.be));
+    }
     bool learned = set && rt_protocol_follows_set(c->protocol) && set->step_size > 0;
     for (int k = 0; k < n; k++) {
         c[k].lr = learned ? (double)set->step_size : rt_trainer_recipe(seat->t)->optim.lr;

@@ -130,6 +130,7 @@ START_TEST(protocols_of_the_distillation_budget)
         {"p2", 300, 50, 2, 20, 0, 0, 0, RT_LESSON_FIRST, RT_LOSS_KL, RT_TARGET_MEAN, RT_SCHED_COSINE, 0},
         {"p2_rd3", 400, 50, 2, 20, 0, 0, 0, RT_LESSON_FIRST, RT_LOSS_KL, RT_TARGET_MEAN, RT_SCHED_COSINE, 0},
         {"p2_sre2l", 300, 1024, 1, 20, 0, 0, 0.08, RT_LESSON_FIRST, RT_LOSS_KL, RT_TARGET_MEAN, RT_SCHED_COSINE, 0},
+        {"p2_fixed", 300, 50, 2, 20, 0, 0, 0, RT_LESSON_FIRST, RT_LOSS_KL, RT_TARGET_MEAN, RT_SCHED_COSINE, 0},
         {"p3", 300, 50, 2, 0, 0.025, 0.99, 0, RT_LESSON_COMMITTEE, RT_LOSS_MSE_GT, RT_TARGET_MEAN, RT_SCHED_COSINE, 0},
         {"p3_kl", 300, 50, 2, 20, 0, 0, 0, RT_LESSON_COMMITTEE, RT_LOSS_KL, RT_TARGET_MEAN, RT_SCHED_COSINE, 0},
         {"p3_edc", 300, 100, 2, 0, 0.025, 0.99, 0, RT_LESSON_COMMITTEE, RT_LOSS_MSE_GT, RT_TARGET_MEAN, RT_SCHED_LINEAR, 0},
@@ -151,7 +152,9 @@ START_TEST(protocols_of_the_distillation_budget)
         ck_assert(rt_protocol_budget(p) && !rt_protocol_follows_set(p) && rt_protocol_teachers(p) == want[i].teachers);
         ck_assert_msg(r.epochs == want[i].epochs && r.batch == want[i].batch, "%s: %d epochs, batch %d", r.name, (int)r.epochs, (int)r.batch);
         ck_assert(r.optim.kind == RT_ADAMW && r.optim.lr == 1e-3 && r.optim.weight_decay == 0.01 && r.decay_kernels_only);
-        ck_assert(r.optim.beta1 == 0.9 && r.optim.beta2 == 0.999 && r.augment == RT_AUGMENT_RRC_CUTMIX && !r.patch_shuffle && !r.t_squared);
+        const bool fixed = p == RT_P2_FIXED;
+        ck_assert(r.stored_targets == fixed && r.augment == (fixed ? RT_AUGMENT_RRC : RT_AUGMENT_RRC_CUTMIX));
+        ck_assert(r.optim.beta1 == 0.9 && r.optim.beta2 == 0.999 && !r.patch_shuffle && !r.t_squared);
         ck_assert(r.schedule.kind == want[i].schedule && r.schedule.zeta == want[i].zeta && r.temperature == want[i].temperature);
         ck_assert(r.loss == want[i].loss && r.target == want[i].target && r.gamma == want[i].gamma && r.ema == want[i].ema);
         ck_assert(r.parts == want[i].parts && r.teacher_batch_stats == (want[i].parts > 0));

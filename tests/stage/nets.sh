@@ -16,7 +16,7 @@ teach: {epochs: 1, runs: 1}
 committee: {archs: [network, mlp]}
 set: {ipc: [2]}
 methods: {names: [random], set_seeds: 1}
-eval: {protocols: [p1_classic, p1, p2, p3], students: [convnet, mlp], seeds: 4, epochs_classic: 150, epochs_p1: 60, epochs_p2: 60, epochs_p3: 60, check_every: 15, full_data: false}
+eval: {protocols: [p1_classic, p1, p2_fixed, p3], students: [convnet, mlp], seeds: 4, epochs_classic: 150, epochs_p1: 60, epochs_p2: 60, epochs_p3: 60, check_every: 15, full_data: false}
 metrics: {enabled: false}
 run: {dir: $work/base, checkpoint_seconds: 0.02}
 YAML
