@@ -65,8 +65,9 @@ out:
 
 rt_val rt_rows_slice(rt_graph *g, rt_val x, int64_t nets, int64_t lo, int64_t hi)
 {
-    rt_shape s = *rt_val_shape(g, x);
     int64_t begin[RT_MAX_RANK] = {0}, end[RT_MAX_RANK];
+    if (!x.id) return x; /* the graph failed before, and says why */
+    rt_shape s = *rt_val_shape(g, x);
     const int64_t each = s.d[0] / nets;
     if (lo == 0 && hi == each) return x;
     rt_shape blocks = s;
