@@ -45,7 +45,7 @@ static void walk(rt_net *n, rt_act x, rt_act *features, rt_act *logits)
                                              .bias = 1,
                                              .init = RT_INIT_UNIFORM_FAN_IN,
                                              .kind = d->norm,
-                                             .relu = 1,
+                                             .act = RT_ACT_RELU,
                                              .pool = 1});
     }
     *features = rt_net_flatten(n, x);

@@ -46,7 +46,19 @@ typedef struct rt_arch {
     rt_status (*resolve)(rt_model_desc *d); /* defaults and range checks */
     void (*walk)(rt_net *n, rt_act x, rt_act *features, rt_act *logits);
 } rt_arch;
-extern const rt_arch rt_arch_convnet, rt_arch_mlp, rt_arch_resnet18, rt_arch_resnet50;
+/* The one list of architectures, in the order that messages and choices name them. */
+#define RT_ARCHS(X)                                                                                                    \
+    X(convnet)                                                                                                         \
+    X(mlp)                                                                                                             \
+    X(resnet18)                                                                                                        \
+    X(resnet34)                                                                                                        \
+    X(resnet50)                                                                                                        \
+    X(resnet101)                                                                                                       \
+    X(mobilenet_v2)                                                                                                    \
+    X(shufflenet_v2_x0_5)                                                                                              \
+    X(shufflenet_v2_x1_0)
+#define RT_ARCH_DECLARE(name) extern const rt_arch rt_arch_##name;
+RT_ARCHS(RT_ARCH_DECLARE)
 
 /* --- param.c -------------------------------------------------------------------------------------------------------
  */
@@ -56,23 +68,31 @@ rt_val rt_net_param(rt_net *n, const char *prefix, const char *leaf, rt_shape sh
 /* The next running statistic [M count]; *index receives its place in stat_new. */
 rt_val rt_net_stat(rt_net *n, const char *prefix, const char *leaf, int64_t count, float init, int32_t *index);
 void rt_net_fail(rt_net *n, rt_status st);
+/* resolve of the networks without depth and width: the norm they have, and the least size without and with small_stem. */
+rt_status rt_net_resolve(rt_model_desc *d, rt_model_norm norm, int32_t least, int32_t least_small);
 /* Notes a tap where somebody asks: x is what enters the layer called name. */
 void rt_net_tap(rt_net *n, rt_tap_kind kind, const char *name, rt_act x, int32_t mean, int32_t var);
 
 /* --- layers.c ------------------------------------------------------------------------------------------------------
  */
+typedef enum rt_activation { RT_ACT_NONE, RT_ACT_RELU, RT_ACT_RELU6, RT_ACT_SILU } rt_activation;
 typedef struct rt_conv_norm {
     const char *conv, *norm; /* name prefixes; norm is ignored for RT_MODEL_NORM_NONE */
     int32_t out, kernel, stride, pad;
-    int32_t bias; /* the convolution has a bias of its own */
-    rt_init init; /* of the convolution weight */
+    int32_t groups; /* 0 and 1: none; as many as channels: depthwise */
+    int32_t bias;   /* the convolution has a bias of its own: uniform beside a uniform weight, else zero at the start */
+    rt_init init;   /* of the convolution weight */
     rt_model_norm kind;
-    int32_t relu, pool; /* after the norm: ReLU, 2x2 average pooling */
+    rt_activation act; /* after the norm */
+    int32_t pool;      /* after that: 2x2 average pooling */
 } rt_conv_norm;
 rt_act rt_net_conv_norm(rt_net *n, rt_act x, const rt_conv_norm *c);
-rt_act rt_net_linear(rt_net *n, rt_act x, const char *prefix, int32_t out);
+/* BatchNorm on its own, where no convolution stands before it (pre-activation networks). */
+rt_act rt_net_batch_norm(rt_net *n, rt_act x, const char *name, rt_activation act);
+rt_act rt_net_linear(rt_net *n, rt_act x, const char *prefix, int32_t out); /* PyTorch's initialisation */
+rt_act rt_net_linear_init(rt_net *n, rt_act x, const char *prefix, int32_t out, rt_init weight, rt_init bias);
+rt_act rt_net_activate(rt_net *n, rt_act x, rt_activation act);
 rt_act rt_net_relu(rt_net *n, rt_act x);
-void rt_net_keep_relu(rt_net *n, rt_act y); /* y is the output map of a ReLU; nothing happens where nobody asks */
 rt_act rt_net_add(rt_net *n, rt_act a, rt_act b);
 rt_act rt_net_max_pool(rt_net *n, rt_act x, int32_t size, int32_t stride, int32_t pad);
 rt_act rt_net_global_mean(rt_net *n, rt_act x);

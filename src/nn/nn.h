@@ -10,13 +10,21 @@
 #include "artefact/safetensors.h"
 #include "retort/graph.h"
 
-typedef enum rt_init { RT_INIT_UNIFORM_FAN_IN, RT_INIT_KAIMING_NORMAL_FAN_OUT, RT_INIT_ONE, RT_INIT_ZERO } rt_init;
+typedef enum rt_init {
+    RT_INIT_UNIFORM_FAN_IN,         /* +-1/sqrt(fan_in), PyTorch's default */
+    RT_INIT_UNIFORM_FAN_OUT,        /* +-1/sqrt(fan_out) */
+    RT_INIT_KAIMING_NORMAL_FAN_IN,  /* standard deviation sqrt(2/fan_in) */
+    RT_INIT_KAIMING_NORMAL_FAN_OUT, /* sqrt(2/fan_out) */
+    RT_INIT_NORMAL_001,             /* 0.01 */
+    RT_INIT_ONE,
+    RT_INIT_ZERO
+} rt_init;
 typedef struct rt_param {
     char name[64];
     rt_shape shape;
     int64_t offset, count; /* into theta; weights [K,C,R,S] and [out,in] as torchvision keeps them */
     rt_init init;
-    int64_t fan; /* fan_in or fan_out, as init wants */
+    int64_t fan; /* fan_in or fan_out, as init wants; 1 where it wants none */
 } rt_param;
 /* A BatchNorm statistic: not trained, but part of the state_dict. */
 typedef struct rt_model_stat {
@@ -33,15 +41,17 @@ typedef enum rt_model_norm {
     RT_MODEL_NORM_GROUP  /* 4 groups */
 } rt_model_norm;
 typedef struct rt_model_desc {
-    char arch[32];        /* "convnet" | "mlp" | "resnet18" | "resnet50" (torchvision names) */
+    char arch[32];        /* one of rt_model_arch: torchvision names */
     int32_t depth, width; /* convnet: blocks (0: by resolution, so that the last map is 4x4), channels (0: 128);
-                           * mlp: hidden layers (0: 2), units (0: 128); ignored by resnets */
+                           * mlp: hidden layers (0: 2), units (0: 128); ignored by the others */
     rt_model_norm norm;   /* convnet */
     int32_t size, channels, classes; /* input is [N,size,size,channels] */
-    int32_t small_stem;              /* resnet: 3x3 stride 1 stem without max pool */
+    int32_t small_stem;              /* variant for 32 to 64 pixels, where a network has one: see the head of its file */
 } rt_model_desc;
 
 typedef struct rt_model rt_model;
+/* Name of architecture i = 0, 1, ...; NULL past the last. */
+const char *rt_model_arch(int32_t i);
 /* RT_ERR_CONFIG names the field that does not fit. */
 rt_status rt_model_create(const rt_model_desc *d, rt_model **out);
 void rt_model_destroy(rt_model *m);
@@ -57,9 +67,10 @@ int32_t rt_model_feature_dim(const rt_model *m);
 /* What rt_model_forward is asked for besides logits and features; OR them. */
 enum {
     RT_FORWARD_TRAINING = 1, /* batch statistics; the value 1 also reads as a plain `training` */
-    RT_FORWARD_RELUS = 2     /* fill relu: every ReLU's output map, before pooling. Norm and pooling are not fused then. */
+    RT_FORWARD_RELUS = 2     /* fill relu: the output map of every ReLU, ReLU6 and SiLU, before pooling. Norm and pooling are
+                              * not fused then. */
 };
-enum { RT_FORWARD_MAX_RELUS = 64 };
+enum { RT_FORWARD_MAX_RELUS = 128 };
 
 typedef struct rt_forward {
     rt_val logits, features; /* [N,classes], [N,feature_dim] (what the classifier sees) */
@@ -109,7 +120,7 @@ rt_status rt_model_grads(const rt_model *m, rt_graph *g, rt_val y, rt_val theta,
 rt_status rt_model_views(const rt_model *m, rt_graph *g, rt_val theta, const int32_t *index, int32_t n, rt_val *view);
 /* Mask for weight decay: 1 on parameters of rank >= 2 named *weight, else 0 (decoupled.md 1.8). out has P floats. */
 void rt_model_decay_mask(const rt_model *m, float *out);
-/* PyTorch's default initialisation (torchvision's for ResNets), network number `index` under `seed`. A pure function of
+/* The initialisation of torchvision's class of that name (PyTorch's default for convnet and mlp), network number `index` under `seed`. A pure function of
  * (seed, index, parameter): each parameter has its own stream. buffers may be NULL when the model has none. */
 void rt_model_init(const rt_model *m, uint64_t seed, uint64_t index, float *theta, float *buffers);
 

@@ -9,11 +9,29 @@
 
 #include "base/alloc.h"
 
-static const rt_arch *const archs[] = {&rt_arch_convnet, &rt_arch_mlp, &rt_arch_resnet18, &rt_arch_resnet50};
+#define ARCH_REF(name) &rt_arch_##name,
+static const rt_arch *const archs[] = {RT_ARCHS(ARCH_REF) NULL};
+
+const char *rt_model_arch(int32_t i)
+{
+    const int32_t n = (int32_t)(sizeof archs / sizeof *archs) - 1;
+    return i >= 0 && i < n ? archs[i]->name : NULL;
+}
 
 void rt_net_fail(rt_net *n, rt_status st)
 {
     if (n->st == RT_OK) n->st = st;
+}
+
+rt_status rt_net_resolve(rt_model_desc *d, rt_model_norm norm, int32_t least, int32_t least_small)
+{
+    const int32_t need = d->small_stem ? least_small : least;
+
+    d->depth = d->width = 0;
+    d->norm = norm;
+    if (d->size >= need) return RT_OK;
+    rt_status st = RT_RAISE(RT_ERR_CONFIG, "size %d is below the %d pixels that this stem needs", d->size, need);
+    return d->small_stem || d->size < least_small ? st : rt_error_fix(st, "set small_stem for small images");
 }
 
 static void join_name(rt_net *n, char out[64], const char *prefix, const char *leaf)
@@ -104,11 +122,15 @@ static rt_status check_desc(const rt_model_desc *d, const rt_arch **arch)
 
     if (!memchr(d->arch, 0, sizeof d->arch)) return RT_RAISE(RT_ERR_CONFIG, "network name is not terminated");
     *arch = NULL;
-    for (size_t i = 0; i < sizeof archs / sizeof *archs; i++)
+    for (size_t i = 0; archs[i]; i++)
         if (strcmp(archs[i]->name, d->arch) == 0) *arch = archs[i];
     if (!*arch) {
+        char list[512];
+        size_t at = 0;
+        for (size_t i = 0; archs[i] && at < sizeof list; i++)
+            at += (size_t)snprintf(list + at, sizeof list - at, "%s%s", i ? ", " : "", archs[i]->name);
         rt_status st = RT_RAISE(RT_ERR_CONFIG, "no network is called '%s'", d->arch);
-        return rt_error_fix(st, "use convnet, mlp, resnet18 or resnet50");
+        return rt_error_fix(st, "use one of %s", list);
     }
     for (size_t i = 0; i < sizeof range / sizeof *range; i++)
         if (range[i].value < range[i].lo || range[i].value > range[i].hi)

@@ -111,7 +111,7 @@ static const struct bad {
     {"version: 1\nteach: {optimiser: sdg}\n", "x.yaml:2:20: `teach.optimiser` cannot be `sdg`",
      "did you mean `sgd`? choices: sgd, adam, adamw"},
     {"version: 1\nnetwork: {arch: transformer}\n", "x.yaml:2:17: `network.arch` cannot be `transformer`",
-     "choices: convnet, mlp, resnet18, resnet50"},
+     "choices: convnet, mlp, resnet18, resnet34, resnet50"},
     {"version: 1\nmethods: {names: [dm, random, dm]}\n", "x.yaml:2:31: `methods.names` lists `dm` twice", NULL},
     {"version: 1\nmethods: {names: []}\n", "x.yaml:2:18: `methods.names` is an empty list", NULL},
     {"version: 1\nset: {ipc: [1, [2]]}\n", "x.yaml:2:16: an entry of `set.ipc` must be a single value, got a list",
