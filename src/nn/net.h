@@ -53,7 +53,6 @@ typedef struct rt_arch {
     X(resnet18)                                                                                                        \
     X(resnet34)                                                                                                        \
     X(resnet50)                                                                                                        \
-    X(resnet101)                                                                                                       \
     X(mobilenet_v2)                                                                                                    \
     X(shufflenet_v2_x0_5)                                                                                              \
     X(shufflenet_v2_x1_0)

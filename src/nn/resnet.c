@@ -1,4 +1,4 @@
-/* ResNet-18, 34, 50 and 101 (He et al., arXiv 1512.03385) with torchvision's names, shapes and order; those with bottlenecks
+/* ResNet-18, 34 and 50 (He et al., arXiv 1512.03385) with torchvision's names, shapes and order; those with bottlenecks
  * are "v1.5": the 3x3 convolution of a bottleneck carries the stride. small_stem replaces the 7x7 stride-2 stem and its max
  * pool by a 3x3 stride-1 convolution, as is usual for 32 to 64 pixels. Features are the globally averaged last map. */
 #include <stdio.h>
@@ -79,12 +79,6 @@ static void walk50(rt_net *n, rt_act x, rt_act *features, rt_act *logits)
     walk(n, x, features, logits, (const int32_t[]){3, 4, 6, 3}, 1);
 }
 
-static void walk101(rt_net *n, rt_act x, rt_act *features, rt_act *logits)
-{
-    walk(n, x, features, logits, (const int32_t[]){3, 4, 23, 3}, 1);
-}
-
 const rt_arch rt_arch_resnet18 = {"resnet18", resolve, walk18};
 const rt_arch rt_arch_resnet34 = {"resnet34", resolve, walk34};
 const rt_arch rt_arch_resnet50 = {"resnet50", resolve, walk50};
-const rt_arch rt_arch_resnet101 = {"resnet101", resolve, walk101};

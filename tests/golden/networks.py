@@ -78,7 +78,7 @@ def small_mobilenet_v2(net):
 
 
 # arch: size of the vectors, and what makes the small variant where that is taken
-NETWORKS = {"resnet34": (64, None), "resnet101": (64, None), "mobilenet_v2": (64, None), "shufflenet_v2_x0_5": (64, None),
+NETWORKS = {"resnet34": (64, None), "mobilenet_v2": (64, None), "shufflenet_v2_x0_5": (64, None),
             "shufflenet_v2_x1_0": (64, None), "efficientnet_b0": (64, None), "alexnet": (64, small_alexnet),
             "densenet121": (64, None), "vgg11": (32, small_vgg11), "wrn16_2": (32, None)}
 
