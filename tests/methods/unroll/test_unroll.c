@@ -358,11 +358,37 @@ START_TEST(memory_is_one_step_and_the_path)
 }
 END_TEST
 
+enum { SIZES = 4 };
+static const int32_t unrolled[SIZES] = {8, 16, 32, 64};
+
+/* What the process takes for each number of steps, kept where it is less than least: pages that the kernel took away from an
+ * idle process and gives back while it works add to a measurement and are nobody's memory. Returns the slope in |theta| a step. */
+static double measured_slope(rt_backend *be, rt_model *m, const float *from, const float *to, double least[SIZES])
+{
+    for (int i = -1; i < SIZES; i++) { /* the first warms the allocator and the library */
+        rt_unroll *u;
+        rt_unroll_result r;
+        const rt_unroll_desc d = large(m, i < 0 ? unrolled[SIZES - 1] : unrolled[i], 2);
+        malloc_trim(0); /* nothing that was freed hides what is taken */
+        rt_peak_rss_reset();
+        const double before = (double)rt_peak_rss_bytes();
+        rt_ok(rt_unroll_create(be, &d, &u));
+        rt_ok(rt_tensor_write_f64(rt_unroll_step_size(u), &(double){0.01}, 1));
+        rt_ok(rt_unroll_run(u, from, to, 0, &r));
+        const double taken = (double)rt_peak_rss_bytes() - before;
+        if (i >= 0 && taken < least[i]) least[i] = taken;
+        rt_unroll_destroy(u);
+    }
+    const double slope = (least[SIZES - 1] - least[0]) / (unrolled[SIZES - 1] - unrolled[0]) / (4.0 * (double)rt_model_n_params(m));
+    printf("  N = %d to %d: %.1f to %.1f MB more than before, %.3f |theta| a step\n", unrolled[0], unrolled[SIZES - 1],
+           1e-6 * least[0], 1e-6 * least[SIZES - 1], slope);
+    return slope;
+}
+
 /* The same line in the memory that the process really takes, on a smaller network. */
 START_TEST(measured_memory_is_that_line)
 {
-    static const int32_t steps[] = {8, 16, 32, 64};
-    double peak[4], theta;
+    enum { TRIES = 5 };
     rt_backend *be;
     rt_model *m;
     rt_ok(rt_backend_open("cpu", &(rt_backend_opts){.threads = 1}, &be));
@@ -373,25 +399,9 @@ START_TEST(measured_memory_is_that_line)
     float *a = malloc((size_t)P * sizeof *a), *b = malloc((size_t)P * sizeof *b);
     rt_model_init(m, 1, 0, a, NULL);
     rt_model_init(m, 1, 1, b, NULL);
-    theta = 4.0 * (double)P;
-    for (int i = -1; i < 4; i++) { /* the first warms the allocator and the library */
-        rt_unroll *u;
-        rt_unroll_result r;
-        const rt_unroll_desc d = large(m, i < 0 ? 64 : steps[i], 2);
-        malloc_trim(0); /* nothing that was freed hides what is taken */
-        rt_peak_rss_reset();
-        const double before = (double)rt_peak_rss_bytes();
-        rt_ok(rt_unroll_create(be, &d, &u));
-        rt_ok(rt_tensor_write_f64(rt_unroll_step_size(u), &(double){0.01}, 1));
-        rt_ok(rt_unroll_run(u, a, b, 0, &r));
-        if (i >= 0) peak[i] = (double)rt_peak_rss_bytes() - before;
-        rt_unroll_destroy(u);
-    }
-    for (int i = 1; i < 4; i++) {
-        const double slope = (peak[i] - peak[0]) / (steps[i] - steps[0]) / theta;
-        printf("  N = %d: %.1f MB more than before, %.3f |theta| a step\n", steps[i], 1e-6 * peak[i], slope);
-        if (i == 3) rt_assert_near(slope, 1, 0.1, 0);
-    }
+    double least[SIZES] = {HUGE_VAL, HUGE_VAL, HUGE_VAL, HUGE_VAL}, slope = measured_slope(be, m, a, b, least);
+    for (int k = 1; k < TRIES && !(fabs(slope - 1) <= 0.1); k++) slope = measured_slope(be, m, a, b, least);
+    rt_assert_near(slope, 1, 0.1, 0);
     free(a);
     free(b);
     rt_model_destroy(m);
