@@ -410,6 +410,7 @@ rt_status rt_config_parse(const char *name, const char *text, size_t size, const
     RT_TRY(set_defaults(&r, cwd));
     RT_TRY(read_text(&r, text, size));
     for (int i = 0; i < n; i++) RT_TRY(apply_override(&r, overrides[i], cwd));
+    RT_TRY(cfg_expand_preset(&c, r.seen));
     RT_TRY(check_whole(&r));
     if (!c.run.dir[0]) {
         rt_free(c.run.dir);

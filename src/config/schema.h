@@ -58,6 +58,10 @@ rt_status cfg_blame(const cfg_src *src, const char *fmt, ...) RT_PRINTF(2, 3);
  * belong to. On failure c is as it was. */
 rt_status cfg_assign(rt_config *c, const cfg_row *row, const cfg_scalar *v, int n, const char *base);
 
+/* Replaces what data.preset stands for; seen says where each row was given. RT_ERR_CONFIG naming the first key that was given
+ * beside the preset and says something else. */
+rt_status cfg_expand_preset(rt_config *c, const cfg_src *seen);
+
 /* Growing text. text is owned. */
 typedef struct cfg_text {
     char *text;

@@ -143,6 +143,14 @@ static const struct bad {
     {"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[", "x.yaml:1:1: a config is a map of sections, got a list", NULL},
     {"version: 1\ndata: {train: t, resize: 16, size: 32}\n",
      "x.yaml:2:26: `data.resize` is 16, less than the centre crop of 32", NULL},
+    {"version: 1\ndata: {train: t, preset: tv3}\n", "x.yaml:2:26: `data.preset` cannot be `tv3`", "did you mean `tv1`?"},
+    {"version: 1\ndata: {train: t, preset: tv2, resize: 256}\n",
+     "x.yaml:2:39: `data.resize` is not what preset tv2 has for 224 pixels: 232", "leave `data.resize` out"},
+    {"version: 1\ndata: {filter: bilinear, train: t, preset: timm-a}\n", "x.yaml:2:16: `data.filter` is not what preset timm-a has",
+     "bicubic"},
+    {"version: 1\ndata: {train: t, preset: rded, mean: [0.4914, 0.4822, 0.4465]}\n", "x.yaml:2:38: `data.mean` is not what preset rded has", NULL},
+    {"version: 1\ndata: {train: t, preset: rded, std: [0.2023, 0.1994, 0.2010]}\n", "x.yaml:2:37: `data.std` is not what preset rded has", NULL},
+    {"version: 1\ndata: {train: t, preset: rded, size: 20}\n", "x.yaml:2:38: preset rded has no view of 20 pixels", "none"},
     {"version: 1\ndata: {kind: wds}\n", "x.yaml:1:1: `data.train` is not given", "kind wds"},
     {"version: 1\ndata: {train: \"a,,b\"}\n", "x.yaml:2:15: `data.train` has an empty path between commas", NULL},
     {"version: 1\ndata: {train: t}\nnetwork: {depth: 6}\n",
@@ -437,6 +445,37 @@ START_TEST(help_names_every_key)
 }
 END_TEST
 
+START_TEST(presets_stand_for_keys)
+{
+    static const struct {
+        const char *text, *filter;
+        int size, resize;
+    } row[] = {
+        {"preset: tv1", "bilinear", 224, 256},        {"preset: tv2", "bilinear", 224, 232},
+        {"preset: timm-a", "bicubic", 224, 235},      {"preset: rded", "bilinear", 224, 256},
+        {"preset: tv1, size: 32", "bilinear", 32, 36}, {"preset: rded, size: 32", "bilinear", 32, 32},
+        {"size: 64, preset: rded", "bilinear", 64, 72}, {"preset: timm-a, size: 288", "bicubic", 288, 303},
+        {"preset: none", "bilinear", 32, 0},          {"preset: tv2, resize: 232, filter: bilinear", "bilinear", 224, 232},
+    };
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        rt_config c = {0}, again = {0};
+        char text[160], *yaml = NULL;
+        snprintf(text, sizeof text, "version: 1\ndata: {train: t, %s}\n", row[i].text);
+        rt_ok(parse(text, &c));
+        ck_assert_int_eq(c.data.size, row[i].size);
+        ck_assert_int_eq(c.data.resize, row[i].resize);
+        ck_assert_str_eq(c.data.filter, row[i].filter);
+        rt_assert_near(c.data.std[2], 0.225, 0, 0);
+        rt_ok(rt_config_yaml(&c, &yaml)); /* which gives preset and keys: they agree */
+        rt_ok(parse(yaml, &again));
+        ck_assert_int_eq(again.data.resize, row[i].resize);
+        rt_free(yaml);
+        rt_config_fini(&c);
+        rt_config_fini(&again);
+    }
+}
+END_TEST
+
 static const rt_test tests[] = {
     {"defaults are in range", defaults_are_in_range},
     {"values are read", values_are_read},
@@ -451,6 +490,7 @@ static const rt_test tests[] = {
     {"shipped configs load", shipped_configs_load},
     {"recipes are complete", recipes_are_complete},
     {"every allocation may fail", every_allocation_may_fail},
+    {"presets stand for keys", presets_stand_for_keys},
     {"help names every key", help_names_every_key},
 };
 RT_SUITE("config", tests)
